@@ -1,0 +1,173 @@
+"""Where one message ends and the next begins on a stream of bytes. Pure: bytes in, bytes out, no I/O, no clock.
+
+================  =====================================================================================================
+`LENGTH`          a 4-byte big-endian length before each message (the default; also what Scriptling 0.6 and newer speaks)
+`ETX`             the byte 0x03 after each message (Daystar)
+`LINES`           a line feed after each message; a carriage return before it is dropped
+`RAW`             no frames: a message is what one read of the socket gave
+================  =====================================================================================================
+
+A framing is a value without state: `parse` is given all bytes that are not yet a message and answers with the messages in them and what is
+left over. So a reader that is interrupted between reading and parsing has lost nothing; it parses again.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+__all__ = ["ETX", "FRAMINGS", "LENGTH", "LINES", "RAW", "FrameTooLarge", "Framing", "Parsed", "Unparsed"]
+
+
+class FrameTooLarge(Exception):
+    """A frame is over `max_size`. `parsed` holds the messages before it, which are good."""
+
+    def __init__(self, reason: str, messages: list[bytes]) -> None:
+        super().__init__(reason)
+        self.messages = messages
+
+
+class Unparsed(NamedTuple):
+    """Bytes that are not yet a message: the chunks, the sum of the first `counted` of them, and the size at which to look again."""
+
+    chunks: list[bytes]
+    counted: int = 0
+    size: int = 0
+    needed: int = 0
+
+
+class Parsed(NamedTuple):
+    messages: list[bytes]
+    unparsed: Unparsed
+
+
+class Framing(Protocol):
+    name: str
+
+    def frame(self, payload: bytes) -> bytes:
+        """The bytes on the wire for a payload. Raises ValueError when this framing cannot carry it."""
+        ...
+
+    def sole(self, data: bytes, max_size: int) -> bytes | None:
+        """The message, if these bytes are exactly one: what most reads give. None says nothing; ask `parse`."""
+        ...
+
+    def parse(self, unparsed: Unparsed, max_size: int) -> Parsed:
+        """Take the whole messages out. Changes nothing. Raises FrameTooLarge."""
+        ...
+
+
+MERGE_CHUNKS = 1024  # a peer that trickles single bytes costs 33 bytes of memory for each until they are merged
+
+
+def _count(unparsed: Unparsed) -> Unparsed:
+    """The same with every chunk counted, and merged when there are very many."""
+    chunks, counted, size, needed = unparsed
+    if counted == len(chunks):
+        return unparsed
+    for chunk in chunks[counted:] if counted else chunks:
+        size += len(chunk)
+    if len(chunks) > MERGE_CHUNKS:
+        chunks = [b"".join(chunks)]
+    return Unparsed(chunks, len(chunks), size, needed)
+
+
+def _left_over(data: bytes, needed: int = 0) -> Unparsed:
+    return Unparsed([data], 1, len(data), needed) if data else Unparsed([])
+
+
+class _Length:
+    name = "length"
+
+    def frame(self, payload: bytes) -> bytes:
+        return len(payload).to_bytes(4, "big") + payload
+
+    def sole(self, data: bytes, max_size: int) -> bytes | None:
+        if int.from_bytes(data[:4], "big") == len(data) - 4 <= max_size:
+            return data[4:]
+        return None
+
+    def parse(self, unparsed: Unparsed, max_size: int) -> Parsed:
+        unparsed = _count(unparsed)
+        if unparsed.size < unparsed.needed:
+            return Parsed([], unparsed)
+        data = b"".join(unparsed.chunks)
+        size = unparsed.size
+        messages: list[bytes] = []
+        start = 0
+        while size - start >= 4:
+            end = start + 4 + int.from_bytes(data[start : start + 4], "big")
+            if end - start - 4 > max_size:
+                raise FrameTooLarge(f"a frame of {end - start - 4} bytes is over max_size={max_size}", messages)
+            if end > size:
+                return Parsed(messages, _left_over(data[start:], end - start))
+            messages.append(data[start + 4 : end])
+            start = end
+        return Parsed(messages, _left_over(data[start:], 4))
+
+
+class _Terminated:
+    def __init__(self, name: str, terminator: bytes, shown: str, strip: bytes = b"") -> None:
+        self.name = name
+        self._terminator = terminator
+        self._shown = shown
+        self._strip = strip
+
+    def frame(self, payload: bytes) -> bytes:
+        if self._terminator in payload:
+            raise ValueError(f"message contains {self._shown}, which ends a message in the framing {self.name!r}")
+        return payload + self._terminator
+
+    def sole(self, data: bytes, max_size: int) -> bytes | None:
+        last = len(data) - 1
+        if data.find(self._terminator) != last or last > max_size:
+            return None
+        return data[:-2] if self._strip and data.endswith(self._strip, 0, last) else data[:-1]
+
+    def parse(self, unparsed: Unparsed, max_size: int) -> Parsed:
+        chunks, counted, _, _ = unparsed
+        terminator = self._terminator
+        for chunk in chunks[counted:] if counted else chunks:
+            if terminator in chunk:
+                break
+        else:
+            unparsed = _count(unparsed)
+            if unparsed.size > max_size + len(self._strip):
+                raise FrameTooLarge(f"{unparsed.size} bytes without {self._shown} are over max_size={max_size}", [])
+            return Parsed([], unparsed)
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        messages = data.split(terminator)
+        rest = messages.pop()
+        if self._strip:
+            messages = [m[:-1] if m.endswith(self._strip) else m for m in messages]
+        for index, message in enumerate(messages):
+            if len(message) > max_size:
+                raise FrameTooLarge(f"a message of {len(message)} bytes is over max_size={max_size}", messages[:index])
+        if len(rest) > max_size + len(self._strip):
+            raise FrameTooLarge(f"{len(rest)} bytes without {self._shown} are over max_size={max_size}", messages)
+        return Parsed(messages, _left_over(rest))
+
+
+class _Raw:
+    name = "raw"
+
+    def frame(self, payload: bytes) -> bytes:
+        return payload
+
+    def sole(self, data: bytes, max_size: int) -> bytes | None:
+        return data if 0 < len(data) <= max_size else None
+
+    def parse(self, unparsed: Unparsed, max_size: int) -> Parsed:
+        messages = []
+        for chunk in unparsed.chunks:
+            if len(chunk) <= max_size:
+                messages.append(chunk)
+            else:
+                messages.extend(chunk[i : i + max_size] for i in range(0, len(chunk), max_size))
+        return Parsed(messages, Unparsed([]))
+
+
+LENGTH: Framing = _Length()
+ETX: Framing = _Terminated("etx", b"\x03", "0x03 (ETX)")
+LINES: Framing = _Terminated("lines", b"\n", "a line feed", strip=b"\r")
+RAW: Framing = _Raw()
+FRAMINGS: dict[str, Framing] = {framing.name: framing for framing in (LENGTH, ETX, LINES, RAW)}

@@ -1,0 +1,88 @@
+"""The keeper: one thread for the process that watches how long callbacks take.
+
+It sleeps without a timeout while no callbacks run; while some do, it looks every 10 ms. `PATIENCE` is how long a callback may hold up the
+loop it runs on before another thread takes the loop over.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from actors import crew
+
+if TYPE_CHECKING:
+    from actors.readerthread import ReaderThread
+
+__all__ = ["PATIENCE", "add", "asleep", "forget", "watch"]
+
+PATIENCE = 0.02
+LOOK_SECONDS = 0.01
+
+asleep = True  # read by every serve, before it is worth a call
+_awake = threading.Event()
+_loops: set[ReaderThread] = set()
+_running = False
+_lock = threading.Lock()
+
+
+def add(loop: ReaderThread) -> None:
+    """A loop begins. Not left to its first callback: that one does not call when it finds the keeper awake for another loop's sake."""
+    with _lock:
+        _loops.add(loop)
+
+
+def watch(loop: ReaderThread) -> None:
+    """A callback starts on `loop`, and nobody is looking."""
+    global asleep, _running
+    with _lock:
+        _loops.add(loop)
+        asleep = False
+        if not _running:
+            _running = crew.run(_keep)
+            asleep = not _running
+    _awake.set()
+
+
+def forget(loop: ReaderThread) -> None:
+    """`loop` has ended."""
+    with _lock:
+        _loops.discard(loop)
+    _awake.set()
+
+
+def _keep() -> None:
+    global asleep, _running
+    while True:
+        with _lock:
+            loops = list(_loops)
+            if not loops:
+                _running = False
+                asleep = True
+                return
+            # A serve that reads `asleep` after this line wakes us; one that read it before has set its lane, and we see that below.
+            asleep = True
+        now = monotonic()
+        busy = [loop.check(now) for loop in loops]
+        if not any(busy):
+            _awake.wait()
+            _awake.clear()
+        else:
+            asleep = False
+            _awake.clear()
+            threading.Event().wait(LOOK_SECONDS)
+
+
+def _after_fork() -> None:
+    global asleep, _awake, _lock, _running
+    _lock = threading.Lock()
+    _awake = threading.Event()
+    _loops.clear()
+    _running = False
+    asleep = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,322 @@
+"""A lane: one client's input, and its callbacks, one after the other, in the order things happened to it.
+
+Connected, messages, disconnected: they queue in `pending` and `drain` runs them. Where it runs is decided by `settle`, on the reader
+thread:
+
+- on the reader thread itself, while the callbacks are quick (no change of threads; the keeper watches the time);
+- on a spare thread, for a client whose callback was slow lately, until it has been quick for a while;
+- on the server's own thread, one client after the other, with `serial=True`.
+
+Guarantees: callbacks of one client never overlap; `connected` comes first and once, `disconnected` last and once; a client is not read
+while its callback runs elsewhere or while its replies wait for it to read, so that what waits is bounded by one read. `running` belongs to
+the reader thread; `pending` is appended to by it and emptied by the one thread that drains.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from queue import SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from actors import crew, scope, waiting
+from actors.errors import Broken, BusError, TooLarge
+from actors.framing import Unparsed
+from actors.message import Message, Sendable, encode
+from actors.poller import IN
+from actors.reader import SERVING
+from actors.streamreader import READ_SIZE, StreamReader
+
+if TYPE_CHECKING:
+    from actors.stream import StreamActor
+
+__all__ = ["Callbacks", "Lane", "SerialLine"]
+
+log = logging.getLogger("actorbus.server")
+
+QUICK = 0.005  # seconds; a client is slow no longer after QUICK_STREAK turns this quick
+QUICK_STREAK = 50
+
+
+class Callbacks:
+    """What a server runs for a client. Only `message` may answer."""
+
+    __slots__ = ("connected", "disconnected", "message")
+
+    def __init__(
+        self,
+        message: Callable[[Message, Any], Sendable | None],
+        connected: Callable[[Any], object] | None = None,
+        disconnected: Callable[[Any, BusError], object] | None = None,
+    ) -> None:
+        self.message = message
+        self.connected = connected
+        self.disconnected = disconnected
+
+
+class SerialLine:
+    """The server's own thread, for `serial=True`. Its queue holds each client at most once."""
+
+    def __init__(self) -> None:
+        self._lanes: SimpleQueue[Lane | None] = SimpleQueue()
+        self.started = crew.run(self._work)
+
+    def add(self, lane: Lane) -> None:
+        self._lanes.put(lane)
+
+    def stop(self) -> None:
+        self._lanes.put(None)
+
+    def _work(self) -> None:
+        while True:
+            lane = self._lanes.get()
+            if lane is None:
+                return
+            lane.drain_apart()
+
+
+class Lane(StreamReader):
+    """See the module. `client` is handed to the callbacks; `left()` is called before the last one, `finished()` after it.
+    """
+
+    __slots__ = (
+        "_apart",
+        "_callbacks",
+        "_finished",
+        "_left",
+        "_met",
+        "_muted",
+        "_next",
+        "_on_message",
+        "_outbox",
+        "_quick",
+        "_scope",
+        "_serial",
+        "_when_finished",
+        "actor",
+        "client",
+        "ended",
+        "pending",
+        "running",
+        "slow",
+    )
+
+    def __init__(
+        self,
+        actor: StreamActor,
+        *reader: Any,
+        callbacks: Callbacks,
+        client: Any,
+        left: Callable[[], object],
+        finished: Callable[[], object],
+        serial: SerialLine | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(*reader, **options)
+        self.input = self
+        self.actor = actor
+        self.client = client
+        # The client is told of its admission before any message, whichever thread reads the first one.
+        self.pending: deque[Message | Callable[[], None]] = deque([self._connected] if callbacks.connected else [])
+        self.running = False
+        self.slow = False
+        self.ended: BusError | None = None
+        self._scope = actor.scope
+        self._outbox = actor.outbox
+        self._callbacks = callbacks
+        self._on_message = callbacks.message
+        self._next: Message | None = None  # goes before `pending`; only from a turn to its drain
+        self._left = left
+        self._when_finished = finished
+        self._serial = serial
+        self._apart = False  # drained on a thread that does not have the baton
+        self._quick = 0
+        self._met = callbacks.connected is None  # so that `disconnected` is not told of one that `connected` never saw
+        self._muted = False  # a callback raised, or we closed: no message is handed out any more
+        self._finished = False  # the last callback has run
+
+    # -- input, on the reader thread ----------------------------------------------------------------------------------
+
+    def on_ready(self, mask: int) -> None:
+        """A turn. Most often it is one read that gives one message: that way is short. No script borrows a lane, so no lock is needed."""
+        if mask == IN and not self.gates and self._unparsed is None and self.ended is None:
+            try:
+                data = self.sock.recv(READ_SIZE)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as exc:
+                self._read_failed(exc)
+                return
+            sole = self._framing.sole(data, self.max_size) if data else None
+            if sole is not None:
+                self.messages_in += 1
+                self.bytes_in += len(sole)
+                message = Message(sole, self._source)
+                if self.pending or self.running or self.slow or self._serial is not None:
+                    self.pending.append(message)
+                    self.settle()
+                    return
+                self.running = True
+                self._next = message
+                if self.thread.serve(self):
+                    self.running = False
+                    if self.pending or self._outbox.congested:
+                        self.settle()
+                else:
+                    self.thread.call_soon(self._finish)
+                return
+            self._unparsed = Unparsed([data])
+            self.dirty = True
+        super().on_ready(mask)
+        self.settle()
+
+    def put(self, batch: Iterable[Message], weight: int) -> None:
+        if self.ended is None:
+            self.pending.extend(batch)
+
+    def end(self, reason: BusError) -> bool:
+        if self.ended is not None:
+            return False
+        self.ended = reason
+        self.pending.append(self._disconnected)
+        self.thread.call_soon(self.settle)
+        return True
+
+    def close(self, reason: BusError) -> bool:
+        """Closed here, from any thread: what waits is not handed out any more."""
+        if self.ended is not None:
+            return False
+        self._muted = True
+        self.thread.call_soon(lambda: self.end(reason))  # there, beside the peer's own end; the first reason stays
+        return True
+
+    # -- where to run, on the reader thread ---------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Start what can be started, and poll the client exactly if nothing waits."""
+        while not self.running:
+            if not self.pending or (self._outbox.congested and self.ended is None):
+                if self.pending or self._outbox.congested:
+                    self.shut(SERVING)
+                elif self.gates & SERVING:
+                    self.open(SERVING)
+                return
+            self.running = True
+            if self._serial is not None:
+                self._apart = True
+                self.shut(SERVING)
+                self._serial.add(self)
+            elif self.slow and self._start_apart():
+                pass
+            elif self.thread.serve(self):
+                self.running = False
+                if self._finished:
+                    self.actor.served(self.ended)
+            else:
+                self.thread.call_soon(self._finish)
+                return
+
+    def _start_apart(self) -> bool:
+        self._apart = True
+        self.shut(SERVING)
+        if crew.run(self.drain_apart):
+            return True
+        self._apart = False
+        return False
+
+    def _finish(self) -> None:
+        self.running = self._apart = False
+        if self._finished:
+            self.actor.served(self.ended)
+        self.settle()
+
+    def drain_apart(self) -> None:
+        waiter = waiting.current()
+        waiter.host = self
+        began = monotonic()
+        try:
+            self.drain()
+        finally:
+            waiter.host = None
+        if monotonic() - began > QUICK:
+            self._quick = 0
+        else:
+            self._quick += 1
+            if self._quick >= QUICK_STREAK:
+                self.slow = False
+        self.thread.call_soon(self._finish)
+
+    def detach(self) -> None:
+        self._apart = True
+        self.slow = True
+        self._quick = 0
+        self.shut(SERVING)
+
+    def about_to_block(self) -> None:
+        if not self._apart:
+            self.thread.take_over(self)
+
+    # -- the callbacks, on the thread that drains ---------------------------------------------------------------------
+
+    def drain(self) -> None:
+        previous = scope.enter(self._scope) if self._scope is not None else None
+        pending = self.pending
+        outbox = self._outbox
+        item: Message | Callable[[], None] | None
+        item, self._next = self._next, None
+        while True:
+            if item is None:
+                if not pending or (outbox.congested and self.ended is None):
+                    break
+                try:
+                    item = pending.popleft()
+                except IndexError:
+                    break  # closed meanwhile, from another thread
+            try:
+                if type(item) is Message:
+                    answer = None if self._muted else self._on_message(item, self.client)
+                    if answer is not None:
+                        payload = answer.data if type(answer) is Message else encode(answer)
+                        if len(payload) > self.max_size:
+                            raise TooLarge(self._source, f"a reply of {len(payload)} bytes is over max_size={self.max_size}")
+                        outbox.force(self._framing.frame(payload))
+                else:
+                    item()  # type: ignore[operator]
+            except BusError as exc:
+                if outbox.ended is None:
+                    self._fail(exc)
+                elif type(item) is Message and not self._muted:
+                    log.info("replies to %s not sent: %s", self._source, exc)
+                    self._muted = True  # nobody is there to hear; once in the log is enough
+            except BaseException as exc:
+                self._fail(exc)
+            item = None
+        if self._scope is not None:
+            scope.enter(previous)
+
+    def _fail(self, exc: BaseException) -> None:
+        """A callback raised: its connection ends with that reason, and nothing else does."""
+        what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+        log.error("a callback for %s raised %s", self.actor.remote_address, what, exc_info=exc)
+        reason = Broken(self.actor.remote_address, f"its callback raised {what}").because(exc)
+        self._muted = True
+        if self.ended is None:
+            self.thread.call_soon(lambda: self.actor.break_off(reason))
+
+    def _connected(self) -> None:
+        if self._callbacks.connected is not None and not self._muted:
+            self._met = True
+            self._callbacks.connected(self.client)
+
+    def _disconnected(self) -> None:
+        reason = self.ended
+        assert reason is not None
+        self._left()
+        try:
+            if self._callbacks.disconnected is not None and self._met:
+                self._callbacks.disconnected(self.client, reason)
+        finally:
+            self._finished = True
+            self._when_finished()

@@ -1,0 +1,256 @@
+"""The mailbox: where a reader loop meets the script.
+
+Guarantees
+- Items come out in the order they went in, each once, whoever takes them and from however many threads.
+- It is bounded, in items and in weight (bytes). A batch that is in hand is always taken; when it fills the mailbox, the mailbox says so by
+  calling `pause`, and calls `resume` when a quarter is left: a stream stops reading. With `lossy=True` (datagrams, which nobody can
+  slow down) the oldest items go instead, counted in `lost`.
+- `end(reason)`: no more comes in; what is in is still delivered, then `get` raises the reason. `close(reason)`: `get` raises at once.
+- Ctrl-C at any bytecode loses nothing and delivers nothing twice. CPython looks for signals after a call, at a loop's end and on entering a
+  function, not in between. So everything an interrupt may not divide happens in one C call or in stores with no call between them.
+
+Every field belongs to `_lock`; `pause` and `resume` are called while it is held, so that their order is the order of the decisions (a pause
+that overtakes a resume is the lost wake-up). Lock order: mailbox, then the reader's mutex.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from threading import Lock
+from time import monotonic
+from typing import Generic, TypeVar
+
+from actors.errors import BusError
+from actors.waiting import Waiter, current
+from actors.wakeup import Wakeup
+
+__all__ = ["MAX_BYTES", "MAX_MESSAGES", "Mailbox"]
+
+MAX_MESSAGES = 10_000
+MAX_BYTES = 4 * 1024 * 1024  # with 64 KiB reads: sixty-odd reads ahead of the script
+ONE = (-1,)
+LOW_WATER = 4  # resumes below a quarter: fewer switches than at a half, and never an idle script
+
+T = TypeVar("T")
+
+
+def _nothing() -> None:
+    pass
+
+
+class Mailbox(Generic[T]):
+    """A bounded, closable queue between one reader loop and any number of takers. See the module for what it guarantees.
+
+    `weigh` gives an item's weight in bytes. `use_direct` gives it a `direct(waiter, deadline)` of a reader that lets the taking thread
+    read the socket itself. It returns whether it could (else the taker has to park), and an item if there was exactly one.
+    """
+
+    def __init__(
+        self,
+        *,
+        weigh: Callable[[T], int],
+        max_items: int = MAX_MESSAGES,
+        max_bytes: int = MAX_BYTES,
+        lossy: bool = False,
+        pause: Callable[[], None] = _nothing,
+        resume: Callable[[], None] = _nothing,
+    ) -> None:
+        self._lock = Lock()
+        self._items: deque[T] = deque()
+        self._returned: list[T] = []  # taken and put back by an interrupted taker, who cannot wait for the lock
+        self.keep = self._returned.append  # one C call: in an `except` nothing can come before it
+        self._keeping = True  # until `close`
+        self._bytes = 0  # may drift by an interrupted put; an empty mailbox sets it right
+        self._weigh = weigh
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._lossy = lossy
+        self._paused = False
+        self._pause = pause
+        self._resume = resume
+        self._direct: Callable[[Waiter, float | None], tuple[bool, T | None]] | None = None
+        self._waiters: list[Waiter] = []
+        self._bell: Wakeup | None = None
+        self.ended: BusError | None = None
+        self.lost = 0
+
+    def __len__(self) -> int:
+        return len(self._items) + len(self._returned)
+
+    @property
+    def weight(self) -> int:
+        return self._bytes if len(self) else 0
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to take and nothing to tell: a taker would have to wait."""
+        return not self._items and self.ended is None and not self._returned
+
+    def put(self, batch: Iterable[T], weight: int) -> None:
+        """Add the items of a batch, which weigh that much together. After the end they are dropped.
+
+        An iterator is emptied in the same C call that fills the mailbox: after an interrupt the same iterator can be put again.
+        """
+        with self._lock:
+            if self.ended is not None:
+                return
+            items = self._items
+            if not items:
+                self._bytes = 0
+            self._bytes += weight
+            items.extend(batch)  # the one call that moves the batch
+            if len(items) >= self._max_items or self._bytes >= self._max_bytes:
+                if self._lossy:
+                    self._drop_oldest()
+                elif not self._paused:
+                    self._pause()
+                    self._paused = True  # after the call, as in `_maybe_resume`
+            if self._waiters:
+                self._wake()
+            if self._bell is not None:
+                self._bell.set()
+
+    def _drop_oldest(self) -> None:
+        items = self._items
+        # One item is always kept: a larger one fits when it is alone.
+        while len(items) > self._max_items or (self._bytes > self._max_bytes and len(items) > 1):
+            weight = self._bytes - self._weigh(items[0])
+            del items[0]
+            self._bytes = weight
+            self.lost += 1
+
+    def take(self) -> T | None:
+        """The oldest item, without waiting; None when there is none. Raises the reason of the end once nothing is left."""
+        taken: T | None = None
+        try:
+            with self._lock:
+                items = self._items
+                if self._returned:
+                    self._accept_returned()
+                if items:
+                    item = items[0]
+                    weight = self._bytes - self._weigh(item)
+                    if self._paused:
+                        self._maybe_resume(len(items) - 1, weight)
+                    if self._bell is not None and len(items) == 1 and self.ended is None:
+                        self._bell.clear()
+                    # Three stores: an interrupt finds the item in the mailbox or in `taken`.
+                    del items[0]
+                    self._bytes = weight
+                    taken = item
+                elif self.ended is not None:
+                    raise self.ended.again()
+            return taken  # no call may stand between here and the caller's store
+        except BaseException:
+            # Leaving the lock is a call, so an interrupt can come right after it. The first call here undoes the taking.
+            if taken is not None:
+                self.keep(taken)
+                self.put_back()
+            raise
+
+    def get(self, deadline: float | None) -> T | None:
+        """The oldest item; None when the deadline passed. Raises the reason of the end once nothing is left."""
+        looked = False
+        while True:
+            if self._items or self.ended is not None or self._returned:
+                item = self.take()
+                if item is not None:
+                    return item
+            if looked and deadline is not None and monotonic() >= deadline:
+                return None
+            looked = True
+            waiter = current()
+            if self._direct is not None:
+                went, item = self._direct(waiter, deadline)
+                if item is not None:
+                    return item
+                if went:
+                    continue
+            if self.park(waiter):
+                waiter.wait(deadline)
+
+    def put_back(self) -> None:
+        """What an interrupted taker handed to `keep` is there to be taken again. `keep` alone is safe; this makes others look."""
+        with self._lock:
+            self._accept_returned()
+            self._wake()
+            if self._bell is not None and self._items:
+                self._bell.set()
+
+    def _accept_returned(self) -> None:
+        # Interrupted between the two, an item would come twice; so it is one call, and the list is emptied by it.
+        returned = self._returned
+        if self._keeping:
+            while returned:
+                weight = self._bytes + self._weigh(returned[-1])
+                self._items.extendleft(map(returned.pop, ONE))
+                self._bytes = weight
+        else:
+            returned.clear()
+
+    def _maybe_resume(self, items_left: int, bytes_left: int) -> None:
+        if items_left <= self._max_items // LOW_WATER and bytes_left <= self._max_bytes // LOW_WATER:
+            self._resume()
+            self._paused = False  # after the call: interrupted in between, the next `get` calls it again
+
+    def share(self) -> None:
+        """A direct read is over: if others wait as well, let them look who reads next."""
+        if self._waiters:
+            with self._lock:
+                self._wake()
+
+    def park(self, waiter: Waiter) -> bool:
+        """Let `waiter` be woken by the next put or end. False when there is something already. An entry lasts until that wake."""
+        with self._lock:
+            if not self.idle:
+                return False
+            if waiter not in self._waiters:
+                self._waiters.append(waiter)
+            return True
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            waiter.unpark()
+        self._waiters.clear()
+
+    def end(self, reason: BusError) -> bool:
+        """No more comes in; what is in is still delivered. The first reason stays; returns whether it was this one."""
+        return self._finish(reason, keep=True)
+
+    def close(self, reason: BusError) -> bool:
+        """Drop what is in, and end. Takes precedence over an earlier `end`: whoever closed knows why. Returns False the second time."""
+        return self._finish(reason, keep=False)
+
+    def _finish(self, reason: BusError, keep: bool) -> bool:
+        with self._lock:
+            if self.ended is not None and (keep or isinstance(self.ended, type(reason))):
+                return False
+            self.ended = reason
+            if not keep:
+                self._keeping = False
+                self._items.clear()
+            self._wake()
+            if self._bell is not None:
+                self._bell.set()
+            return True
+
+    def use_direct(self, direct: Callable[[Waiter, float | None], tuple[bool, T | None]]) -> None:
+        self._direct = direct
+
+    def drain(self) -> list[T]:
+        """Take out everything that is in now."""
+        with self._lock:
+            items = list(self._items)
+            self._items.clear()
+            return items
+
+    def bell(self) -> int:
+        """A descriptor that is readable while `get` would not wait. From the first call on, `direct` is no longer asked."""
+        with self._lock:
+            if self._bell is None:
+                self._bell = Wakeup()
+                self._direct = None
+                if not self.idle:
+                    self._bell.set()
+            return self._bell.fd

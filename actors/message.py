@@ -1,0 +1,89 @@
+"""What is sent and received: `Message`, and the bytes of what a script hands to `send`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeAlias
+
+__all__ = ["Message", "Sendable", "encode"]
+
+
+class Message:
+    """One received message. Always truthy, also when it is empty.
+
+    `data` is the payload (bytes), `source` who sent it ("ip:port", a path, or a topic), `is_text` whether the transport marked it as
+    text (None where the transport does not know).
+
+    >>> Message(b'{"n": 1}', "127.0.0.1:9").json()
+    {'n': 1}
+    """
+
+    __slots__ = ("data", "is_text", "source")
+
+    def __init__(self, data: bytes, source: str = "", is_text: bool | None = None) -> None:
+        self.data = data
+        self.source = source
+        self.is_text = is_text
+
+    @property
+    def text(self) -> str:
+        """The payload as strict UTF-8 (str). Raises UnicodeDecodeError when it is not UTF-8."""
+        return str(self.data, "utf-8")
+
+    def json(self) -> Any:
+        """The payload parsed as JSON (RFC 8259). Raises ValueError when it is not JSON."""
+        return json.loads(self.data)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Message):
+            return NotImplemented
+        return (self.data, self.source, self.is_text) == (other.data, other.source, other.is_text)
+
+    def __hash__(self) -> int:
+        return hash((self.data, self.source, self.is_text))
+
+    def __repr__(self) -> str:
+        shown = self.data if len(self.data) <= 64 else self.data[:61] + b"..."
+        return f"<Message {shown!r} ({len(self.data)} bytes) from {self.source or 'nowhere'}>"
+
+
+Sendable: TypeAlias = "str | bytes | bytearray | memoryview | dict[str, Any] | Message"
+
+
+def encode(message: Sendable, errors: str = "strict") -> bytes:
+    """The payload of anything `send` takes: str as UTF-8, bytes-likes as they are, a dict as compact JSON, a Message as its data.
+
+    Raises TypeError naming the type of anything else, and of a dict's keys that are not str; ValueError for NaN or infinity in a
+    dict (RFC 8259 has no such numbers) and for a str with lone surrogates (`errors="surrogateescape"` turns those that stand for a
+    byte back into it).
+
+    >>> encode({"action": "ping"})
+    b'{"action":"ping"}'
+    """
+    if type(message) is bytes:
+        return message
+    if isinstance(message, str):
+        return message.encode("utf-8", errors)
+    if isinstance(message, Message):
+        return message.data
+    if isinstance(message, (bytes, bytearray, memoryview)):
+        return bytes(message)
+    if isinstance(message, dict):
+        _check_keys(message)
+        return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", errors)
+    raise TypeError(f"message must be a str, bytes, dict or Message, not {type(message).__name__}")
+
+
+def _check_keys(value: object) -> None:
+    # json.dumps would silently turn the keys 1, True and None into strings: what arrives would not be what was sent.
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"keys of a dict message must be str, not {type(key).__name__}")
+            _check_keys(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _check_keys(inner)

@@ -1,0 +1,328 @@
+"""The outbox: what was accepted for a peer and is not yet with the kernel.
+
+Guarantees
+- A message is taken whole or not at all, and frames never interleave, whoever sends from however many threads.
+- It is bounded in bytes; one larger message fits when it is empty. Over the bound `send` waits until its deadline, and then nothing of that
+  message was taken; `offer` never waits.
+- The lock is only ever held across a non-blocking write. So nobody who needs it waits for a peer that stopped reading.
+- Ctrl-C at any bytecode neither tears a frame nor sends a byte twice: what the kernel took is recorded in the C call that gave it to the
+  kernel.
+
+A write is first tried in the caller's own thread. What the kernel does not take is queued, and `backlog(True)` asks the reader thread to
+write it on when it can. `_lock` owns every field. `drained` is called, on whichever thread wrote last, when the outbox falls below low
+water after it was congested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from threading import Lock
+from time import monotonic
+from typing import Any, Literal, Protocol
+
+from actors.errors import BusError, NotSent
+from actors.waiting import Waiter, current
+
+__all__ = ["MAX_BYTES", "Outbox"]
+
+MAX_BYTES = 4 * 1024 * 1024
+LOW_WATER = 4  # congestion is over below a quarter of the bound
+JOIN_BYTES = 128 * 1024  # small frames that wait together are written together, up to this much at a time
+
+
+class Sender(Protocol):
+    """A non-blocking socket, as far as an outbox needs it."""
+
+    def send(self, data: bytes | memoryview, /) -> int: ...
+
+
+
+class Outbox:
+    """The outgoing buffer of one stream connection. `address` is for error texts."""
+
+    __slots__ = (
+        "_address",
+        "_backlog",
+        "_behind",
+        "_current",
+        "_drained",
+        "_failed",
+        "_flushing",
+        "_lock",
+        "_max_bytes",
+        "_queue",
+        "_size",
+        "_sock",
+        "_waiters",
+        "bytes",
+        "congested",
+        "ended",
+        "messages",
+        "unsent",
+    )
+
+    def __init__(
+        self,
+        sock: Sender,
+        *,
+        address: str,
+        backlog: Callable[[bool], None],
+        failed: Callable[[OSError], BusError],
+        drained: Callable[[], None],
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._lock = Lock()
+        self._sock = sock
+        self._address = address
+        self._backlog = backlog
+        self._failed = failed
+        self._drained = drained
+        self._max_bytes = max_bytes
+        # The frame being written, and behind it how much of it the kernel took: [], [frame] or [frame, taken]. `_queue` waits behind.
+        self._current: list[Any] = []
+        self._queue: list[bytes] = []
+        self._size = 0  # bytes of both that the kernel has not taken
+        self._behind = False  # whether the reader thread was asked to write on
+        self._waiters: list[Waiter] = []
+        self.congested = False
+        self.ended: BusError | None = None
+        self.messages = 0
+        self.bytes = 0  # accepted, framing included
+        self.unsent = 0  # accepted, and dropped when the connection ended
+        self._flushing = True  # until `drop`
+
+    def __len__(self) -> int:
+        """Bytes accepted and not yet with the kernel."""
+        return self._size
+
+    @property
+    def written(self) -> int:
+        """Bytes given to the kernel."""
+        return self.bytes - self._size - self.unsent
+
+    @property
+    def lock(self) -> Lock:
+        """Held while the socket is written to. Whoever closes the descriptor holds it, too."""
+        return self._lock
+
+    def try_send(self, frame: bytes) -> bool:
+        """Take the frame if the outbox is empty: the short way of nearly every `send`. False: nothing was done, take the long way."""
+        size = len(frame)
+        with self._lock:
+            if self._size or self.ended is not None:
+                return False
+            current = self._current
+            # Stores, one call that writes and keeps the account, stores: as in `_push`.
+            current[:] = (frame,)
+            self._size = size
+            self.messages += 1
+            self.bytes += size
+            try:
+                current.extend(map(self._sock.send, (frame,)))
+                if current[1] == size:
+                    del current[:]
+                    self._size = 0
+                    return True
+            except OSError:
+                pass  # full or broken: `_push` meets it again, and knows what to do
+            except BaseException:
+                self._ask()
+                raise
+            try:
+                self._push()
+            except BaseException:
+                self._ask()
+                raise
+            if self._size >= self._max_bytes:
+                self.congested = True
+        if self.ended is not None and not self._flushing:
+            raise self.ended.again()
+        return True
+
+    def send(self, frame: bytes, deadline: float | None) -> None:
+        """Take the frame, waiting for room until the deadline. Raises NotSent, or the reason of the end."""
+        size = len(frame)
+        while True:
+            with self._lock:
+                if self.ended is not None:
+                    raise self.ended.again()
+                if not self._size or self._size + size <= self._max_bytes:
+                    self._take(frame, size, 1)
+                    break
+                waiter = self._queue_up()
+            self._await_room(waiter, deadline)
+        if self.ended is not None and not self._flushing:
+            raise self.ended.again()
+
+    def send_many(self, frames: Sequence[bytes], deadline: float | None) -> None:
+        """Take the frames in order, many in one write. The NotSent that may come of it tells in `accepted` how many were taken."""
+        accepted = 0
+        while accepted < len(frames):
+            with self._lock:
+                if self.ended is not None:
+                    raise self.ended.again()
+                end = accepted
+                size = 0
+                while end < len(frames) and self._size + size + len(frames[end]) <= self._max_bytes:
+                    size += len(frames[end])
+                    end += 1
+                if end == accepted and not self._size:
+                    size = len(frames[end])
+                    end += 1
+                if end > accepted:
+                    self._take(b"".join(frames[accepted:end]), size, end - accepted)
+                    accepted = end
+                    continue
+                waiter = self._queue_up()
+            try:
+                self._await_room(waiter, deadline)
+            except NotSent as exc:
+                exc.accepted = accepted
+                raise
+
+    def offer(self, frame: bytes) -> Literal["taken", "queued", "skipped"]:
+        """Take the frame if there is room now. "taken": the kernel has all of it; "skipped": nothing of it was taken."""
+        size = len(frame)
+        with self._lock:
+            if self.ended is not None or (self._size and self._size + size > self._max_bytes):
+                return "skipped"
+            self._take(frame, size, 1)
+            return "queued" if self._size else "taken"
+
+    def force(self, frame: bytes) -> None:
+        """Take the frame whatever the size: for a callback's reply, whose client is not read while `congested`. Raises the end's reason."""
+        size = len(frame)
+        with self._lock:
+            if self.ended is not None:
+                raise self.ended.again()
+            if self._size:
+                self._take(frame, size, 1)
+                return
+            # No signal reaches a callback's thread, so the short way may do in two steps what `_push` does in one.
+            try:
+                taken = self._sock.send(frame)
+            except OSError:
+                taken = 0
+            self.messages += 1
+            self.bytes += size
+            if taken < size:
+                self._current[:] = (memoryview(frame)[taken:],)
+                self._size = size - taken
+                self._push()
+                if self._size >= self._max_bytes:
+                    self.congested = True
+
+    def _take(self, frame: bytes, size: int, messages: int) -> None:
+        # Stores without a call between them: an interrupt finds the frame taken or not.
+        if self._size:
+            self._queue += (frame,)
+        else:
+            self._current[:] = (frame,)
+        self._size += size
+        self.messages += messages
+        self.bytes += size
+        if not self._behind:
+            try:
+                self._push()
+            except BaseException:
+                self._ask()
+                raise
+        if self._size >= self._max_bytes:
+            self.congested = True
+
+    def _ask(self) -> None:
+        """Interrupted between taking and writing: have the reader thread do the rest."""
+        self._backlog(True)
+        self._behind = True
+
+    def _push(self) -> None:
+        """Write until all is written or the kernel takes no more. Called with the lock."""
+        current = self._current
+        try:
+            while self._size:
+                if not current:
+                    self._join_next()
+                if len(current) == 1:
+                    current.extend(map(self._sock.send, current[:]))
+                frame, taken = current
+                rest = memoryview(frame)[taken:] if taken < len(frame) else None
+                # Stores only from here on: the account of what the kernel took is settled at once.
+                if rest is None:
+                    del current[:]
+                else:
+                    current[:] = (rest,)
+                self._size -= taken
+                if rest is not None:
+                    break
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as exc:
+            self.ended = self._failed(exc)
+        behind = self._size > 0
+        if behind is not self._behind:
+            self._backlog(behind)
+            self._behind = behind
+        if self.congested and self._size <= self._max_bytes // LOW_WATER:
+            self.congested = False
+            self._wake()
+            self._drained()
+
+    def _join_next(self) -> None:
+        queue = self._queue
+        count = 1
+        size = len(queue[0])
+        while count < len(queue) and size + len(queue[count]) <= JOIN_BYTES:
+            size += len(queue[count])
+            count += 1
+        frame = queue[0] if count == 1 else b"".join(queue[:count])
+        self._current[:] = (frame,)
+        del queue[:count]
+
+    def flush(self) -> None:
+        """Write on; for the reader thread, when the socket is writable."""
+        with self._lock:
+            if self._flushing:
+                self._push()
+
+    def _queue_up(self) -> Waiter:
+        waiter = current()
+        self.congested = True
+        if waiter not in self._waiters:
+            self._waiters.append(waiter)
+        return waiter
+
+    def _await_room(self, waiter: Waiter, deadline: float | None) -> None:
+        if waiter.host is not None:
+            raise NotSent(self._address, f"{self._size} bytes are still waiting for the peer to read, and a callback never waits")
+        if deadline is not None and monotonic() >= deadline:
+            raise NotSent(
+                self._address,
+                f"{self._size} bytes are still waiting for the peer to read, and the deadline passed; nothing of this message was taken",
+            )
+        waiter.wait(deadline)
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            waiter.unpark()
+        self._waiters.clear()
+
+    def refuse(self, reason: BusError) -> None:
+        """Take nothing more; what was taken is still written."""
+        with self._lock:
+            if self.ended is None:
+                self.ended = reason
+            self._wake()
+
+    def drop(self, reason: BusError) -> int:
+        """Take and write nothing more. Returns how many bytes will never be written."""
+        with self._lock:
+            if self.ended is None or self._flushing:
+                self.ended = reason
+            self._flushing = False
+            unsent = self._size
+            self._current.clear()
+            self._queue.clear()
+            self._size = 0
+            self.unsent += unsent
+            self._wake()
+            return unsent

@@ -1,0 +1,248 @@
+"""The actor of a server: its listening socket, its table of clients, who is admitted, broadcasts, and the end of all of it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from actors import hosting
+from actors.actor import Close, post
+from actors.errors import Broken, BusError, Closed
+from actors.framing import LENGTH, Framing
+from actors.lane import Callbacks, Lane, SerialLine
+from actors.listener import ListenerActor
+from actors.outbox import MAX_BYTES as OUTBOX_BYTES
+from actors.readerthread import ReaderThread
+from actors.stream import LINGER, STALL_TIMEOUT, StreamActor
+from actors.waiting import Answer, current, deadline_after
+
+__all__ = ["MAX_CLIENTS", "MAX_SIZE", "BroadcastReport", "ServerActor", "Threads"]
+
+log = logging.getLogger("actorbus.server")
+
+MAX_SIZE = 1024 * 1024  # of a message from a client; a server has many, and knows none of them
+MAX_CLIENTS = 10_000
+
+Threads = int | Literal["own"] | None
+
+
+@dataclass(frozen=True)
+class BroadcastReport:
+    """What became of a broadcast, by client.
+
+    `taken`: the kernel has the whole message. `queued`: it waits in the client's outbox, behind earlier ones. `skipped`: the outbox was
+    full, or the client had left; nothing of the message goes to it.
+
+    >>> report = BroadcastReport(taken=("a", "b"), queued=(), skipped=("c",))
+    >>> len(report.taken), len(report.skipped)
+    (2, 1)
+    """
+
+    taken: tuple[Any, ...] = ()
+    queued: tuple[Any, ...] = ()
+    skipped: tuple[Any, ...] = ()
+
+
+class ServerActor(ListenerActor):
+    """See the module. `make_client(actor)` makes what callbacks and reports show for a client.
+
+    The table belongs to no lock: it is a dict, changed and copied in single C calls.
+    """
+
+    keeps_alive = True
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        loop: ReaderThread,
+        *,
+        callbacks: Callbacks,
+        make_client: Callable[[StreamActor], Any],
+        framing: Framing = LENGTH,
+        max_size: int = MAX_SIZE,
+        outbox_bytes: int = OUTBOX_BYTES,
+        stall_timeout: float | None = STALL_TIMEOUT,
+        max_clients: int = MAX_CLIENTS,
+        max_clients_per_address: int = MAX_CLIENTS,
+        overflow: Literal["skip", "disconnect"] = "skip",
+        serial: bool = False,
+        threads: Threads = None,
+        path: str | None = None,
+    ) -> None:
+        super().__init__(sock, loop, admit=self._admit_client, path=path)
+        self.clients: dict[StreamActor, Any] = {}
+        self.refused = 0
+        self.skipped = 0
+        self.stopped: Answer[bool] = Answer()
+        self._callbacks = callbacks
+        self._make_client = make_client
+        self.framing = framing
+        self.max_size = max_size
+        self._outbox_bytes = outbox_bytes
+        self._stall_timeout = stall_timeout
+        self._max_clients = max_clients
+        self._max_per_address = max_clients_per_address
+        self._overflow = overflow
+        self._own = threads == "own"
+        self._loops = [hosting.dedicated() for _ in range(threads)] if isinstance(threads, int) else []
+        self._next_loop = 0
+        self._serial: SerialLine | None = None
+        if serial:
+            line = SerialLine()
+            if line.started:  # else the reader thread runs the callbacks, one at a time as well, if it is one
+                self._serial = line
+        self._present: set[StreamActor] = set()  # those whose descriptor is not closed yet; on the reader thread
+        self._unfinished: set[StreamActor] = set()  # those whose last callback has not run yet
+        self._per_address: dict[str, int] = {}
+        self._ending = False
+
+    # -- clients, on the reader thread --------------------------------------------------------------------------------
+
+    def _admit_client(self, sock: socket.socket, remote: str, local: str) -> StreamActor | None:
+        host = remote.rpartition(":")[0]
+        if self._ending or len(self._present) >= self._max_clients:
+            self._refuse(remote, f"there are {len(self._present)} clients already (max_clients)")
+            return None
+        if self._per_address.get(host, 0) >= self._max_per_address:
+            self._refuse(remote, f"there are {self._per_address[host]} from there already")
+            return None
+        loop = self._loop_for_client()
+        actor = StreamActor.open(
+            sock,
+            loop,
+            remote_address=remote,
+            local_address=local,
+            framing=self.framing,
+            max_size=self.max_size,
+            outbox_bytes=self._outbox_bytes,
+            stall_timeout=self._stall_timeout,
+            make_lane=self._make_lane,
+            on_gone=lambda actor, reason: self.loop.call_soon(lambda: self._client_gone(actor, host, reason)),
+            dedicated=self._own,
+        )
+        self._present.add(actor)
+        self._per_address[host] = self._per_address.get(host, 0) + 1
+        return actor
+
+    def _refuse(self, remote: str, reason: str) -> None:
+        self.refused += 1
+        log.warning("%s refused on %s: %s", remote, self.local_address, reason)
+
+    def _loop_for_client(self) -> ReaderThread:
+        if self._own:
+            return hosting.dedicated()
+        if not self._loops:
+            return self.loop
+        self._next_loop = (self._next_loop + 1) % len(self._loops)
+        return self._loops[self._next_loop]
+
+    def _make_lane(self, actor: StreamActor, *reader: Any, **options: Any) -> Lane:
+        client = self._make_client(actor)
+        self._unfinished.add(actor)
+        self.clients[actor] = client  # before any callback, and before the first byte is read
+        return Lane(
+            actor,
+            *reader,
+            callbacks=self._callbacks,
+            client=client,
+            left=lambda: self.clients.pop(actor, None),
+            finished=lambda: self._client_finished(actor),
+            serial=self._serial,
+            **options,
+        )
+
+    def _client_finished(self, actor: StreamActor) -> None:
+        """A client's last callback has run, on whichever thread; that may be after its descriptor has gone."""
+        self._unfinished.discard(actor)
+        if self._ending:
+            self.loop.call_soon(self._maybe_finish)
+
+    def _client_gone(self, actor: StreamActor, host: str, reason: BusError) -> None:
+        log.info("%s", reason if actor.lane is None else actor.lane.ended or reason)  # what on_disconnect was told, or will be
+        self._present.discard(actor)
+        left = self._per_address.get(host, 1) - 1
+        if left:
+            self._per_address[host] = left
+        else:
+            self._per_address.pop(host, None)
+        self._maybe_finish()
+
+    # -- from any thread ----------------------------------------------------------------------------------------------
+
+    def broadcast(self, frame: bytes, to: Iterable[StreamActor] | None) -> BroadcastReport:
+        """Give the same bytes to every client, or to those of `to`. Waits for nobody."""
+        taken, queued, skipped = [], [], []
+        clients = self.clients
+        for actor in list(clients) if to is None else to:
+            client = clients.get(actor) or (actor.lane.client if actor.lane is not None else None)
+            outcome = actor.outbox.offer(frame)
+            if outcome == "taken":
+                taken.append(client)
+            elif outcome == "queued":
+                queued.append(client)
+            else:
+                skipped.append(client)
+                if self._overflow == "disconnect" and actor.outbox.ended is None:
+                    reason = Broken(actor.remote_address, "it reads too slowly: its outbox was full at a broadcast")
+                    actor.loop.call_soon(lambda actor=actor, reason=reason: actor.break_off(reason))  # type: ignore[misc]
+        if skipped:
+            self.skipped += len(skipped)
+            log.warning("a broadcast on %s skipped %d of %d clients", self.local_address, len(skipped), len(clients))
+        return BroadcastReport(tuple(taken), tuple(queued), tuple(skipped))
+
+    def close(self, linger: float = LINGER) -> bool:
+        """Stop accepting, close every client in order, free the port. Returns whether every client's TCP took everything, within `linger`.
+
+        On a thread that runs a callback it only asks, and returns False.
+        """
+        wait = self.close_from_outside(linger)
+        if current().host is not None:
+            return False
+        return wait(deadline_after(linger + 1.0))
+
+    def close_from_outside(self, linger: float, reason: BusError | None = None) -> Callable[[float | None], bool]:
+        self.closing = True
+        answer: Answer[bool] = Answer()
+        if not post(self.actor_ref, Close(reason or Closed(self.local_address), linger, answer)):
+            return lambda deadline: bool(self.stopped.wait(deadline))
+        # The port is free when the answer comes; then the clients are waited for.
+        waits = [actor.close_from_outside(linger) for actor in list(self.clients)]
+
+        def wait(deadline: float | None) -> bool:
+            free = bool(answer.wait(deadline))
+            taken = [one(deadline) for one in waits]
+            return free and all(taken) and bool(self.stopped.wait(deadline))
+
+        return wait
+
+    # -- the end, on the reader thread --------------------------------------------------------------------------------
+
+    def on_receive(self, message: Any) -> None:
+        if isinstance(message, Close):
+            self._end(message.reason)
+            for actor in list(self._present):
+                actor.close_from_outside(message.linger)
+            if message.answer is not None:
+                message.answer.set(True)
+            self._maybe_finish()
+        else:
+            super().on_receive(message)
+
+    def _end(self, reason: BusError) -> None:
+        self._ending = True
+        self.end_listening(reason)
+
+    def _maybe_finish(self) -> None:
+        """The last callback has run: end what serves clients. Some may still linger until their peers have closed, too."""
+        if not self._ending or self._unfinished:
+            return
+        if self._serial is not None:
+            self._serial.stop()
+        for loop in self._loops:
+            hosting.release(loop)
+        self._loops = []
+        self.stopped.set(True)
+        self.ended()

@@ -1,0 +1,46 @@
+"""What can be counted about an object: frozen snapshots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ServerStats", "Stats"]
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Counters of a connection, a UDP socket or a group since it was opened.
+
+    `lost`: datagrams that reached this machine and were dropped, by us or by the kernel. `unsent`: bytes accepted for sending that the
+    kernel never took, because the link ended. `dropped`: bytes of an unfinished message at the end of a stream. `waiting_in`: messages in
+    the mailbox;
+    `waiting_out`: bytes in the outbox. `refused`: ICMP reports that a datagram was not wanted.
+
+    >>> Stats(messages_in=3).messages_in
+    3
+    """
+
+    messages_in: int = 0
+    messages_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    waiting_in: int = 0
+    waiting_out: int = 0
+    lost: int = 0
+    unsent: int = 0
+    dropped: int = 0
+    refused: int = 0
+
+
+@dataclass(frozen=True)
+class ServerStats:
+    """Counters of a server since it was started.
+
+    `clients`: those connected now. `accepted` and `refused` (over a limit): connections. `skipped`: broadcast messages times the clients
+    that were skipped because their outbox was full.
+    """
+
+    clients: int = 0
+    accepted: int = 0
+    refused: int = 0
+    skipped: int = 0

@@ -1,0 +1,400 @@
+"""The actor of one stream connection, TCP or Unix: socket, framing, mailbox or callbacks, outbox, and an orderly end.
+
+How it ends. Each end learns a reason, once; the first one stays.
+
+    OPEN       messages in, messages out. The peer's FIN ends input only: what came before can still be answered.
+    FLUSHING   closed here: takes nothing more, writes what was taken, reads and throws away.
+    LINGERING  all is written and our FIN is sent; waits for the peer's TCP to acknowledge and for its FIN, so that no unread byte
+               makes the kernel send a reset that would destroy what is still on its way.
+    GONE       the descriptor is closed.
+
+`MOVES` is the table; `_move` is the only way from state to state, and runs on the reader thread. Threads: `fill` runs where the read lock
+is held (reader thread or a borrowing script), the outbox locks itself, everything else belongs to the reader thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any
+
+from actors import sockets
+from actors.actor import Close, SocketActor, post
+from actors.errors import Broken, BusError, Closed, PeerClosed, TooLarge
+from actors.framing import LENGTH, Framing
+from actors.lane import Lane
+from actors.mailbox import MAX_BYTES as MAILBOX_BYTES
+from actors.mailbox import MAX_MESSAGES, Mailbox
+from actors.message import Message
+from actors.outbox import MAX_BYTES as OUTBOX_BYTES
+from actors.outbox import Outbox
+from actors.reader import FULL, SERVING
+from actors.readerthread import ReaderThread, Timer
+from actors.stats import Stats
+from actors.streamreader import StreamReader
+from actors.waiting import Answer, Call, current, deadline_after
+
+__all__ = ["LINGER", "MAX_SIZE", "STALL_TIMEOUT", "State", "StreamActor"]
+
+log = logging.getLogger("actorbus.stream")
+
+MAX_SIZE = 16 * 1024 * 1024
+STALL_TIMEOUT = 20.0
+STALL_BYTES = 1024  # a peer that takes less than this in STALL_TIMEOUT is as good as dead; it would hold our memory for ever
+LINGER = 5.0
+ACK_LOOKS = (0.0002, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # when to look whether the peer's TCP has acknowledged
+
+
+class State(Enum):
+    OPEN = "open"
+    FLUSHING = "flushing"
+    LINGERING = "lingering"
+    GONE = "closed"
+
+
+MOVES = {
+    State.OPEN: (State.FLUSHING, State.GONE),
+    State.FLUSHING: (State.LINGERING, State.GONE),
+    State.LINGERING: (State.GONE,),
+    State.GONE: (),
+}
+
+
+def weigh(message: Message) -> int:
+    return len(message.data)
+
+
+class StreamActor(SocketActor):
+    """See the module. Without `lane`, messages go to `mailbox`. `on_gone(actor, reason)` is called on the
+    reader thread when the descriptor goes; `dedicated` says that the loop is this actor's own and ends with it.
+
+    The socket is the actor's from here on. `remote_address` and `local_address` are texts.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        loop: ReaderThread,
+        *,
+        remote_address: str,
+        local_address: str,
+        framing: Framing = LENGTH,
+        max_size: int = MAX_SIZE,
+        mailbox_messages: int = MAX_MESSAGES,
+        mailbox_bytes: int = MAILBOX_BYTES,
+        outbox_bytes: int = OUTBOX_BYTES,
+        stall_timeout: float | None = STALL_TIMEOUT,
+        make_lane: Callable[..., Lane] | None = None,
+        on_gone: Callable[[StreamActor, BusError], None] | None = None,
+        dedicated: bool = False,
+    ) -> None:
+        super().__init__(loop, dedicated=dedicated)
+        sock.setblocking(False)
+        self.remote_address = remote_address
+        self.local_address = local_address
+        self.framing = framing
+        self.max_size = max_size
+        self.state = State.OPEN
+        self.reason: BusError | None = None  # why it ended, once it has
+        self.acknowledged = False  # after the end: the peer's TCP took everything
+        self._input_over = False
+        self._dead = False  # a reset came while lingering: no acknowledgement will
+        self._stall_timeout = stall_timeout
+        self._stall_timer: Timer | None = None
+        self._stall_written = 0
+        self._linger_timer: Timer | None = None
+        self._answers: list[Answer[bool]] = []
+        self._looks = 0
+        self._on_gone = on_gone
+        self.outbox = Outbox(
+            sock,
+            address=remote_address,
+            backlog=self._backlog,
+            failed=self._write_failed,
+            drained=self._drained,
+            max_bytes=outbox_bytes,
+        )
+        options: dict[str, Any] = {
+            "source": remote_address,
+            "framing": framing,
+            "max_size": max_size,
+            "flush": self.outbox.flush,
+            "hung_up": self._hung_up,
+            "write_lock": self.outbox.lock,
+            "over": self._input_over_with,
+            "discarded": self._discarded,
+        }
+        self.lane: Lane | None = None
+        self.reader: StreamReader
+        self.mailbox: Mailbox[Message]  # only without a lane
+        if make_lane is not None:
+            self.reader = self.lane = make_lane(self, sock, loop, **options)
+        else:
+            self.mailbox = Mailbox(
+                weigh=weigh,
+                max_items=mailbox_messages,
+                max_bytes=mailbox_bytes,
+                pause=lambda: self.reader.shut(FULL),
+                resume=lambda: self.reader.open(FULL),
+            )
+            self.reader = StreamReader(sock, loop, mailbox=self.mailbox, **options)
+            self.mailbox.use_direct(self.reader.direct)
+
+    def on_start(self) -> None:
+        self.reader.start()
+        if self.lane is not None:
+            self.loop.call_soon(self.lane.settle)
+
+    # -- output, in the caller's thread -------------------------------------------------------------------------------
+
+    def frame(self, payload: bytes) -> bytes:
+        """The payload framed. Raises TooLarge over `max_size`, ValueError when the framing cannot carry it."""
+        if len(payload) > self.max_size:
+            raise TooLarge(self.remote_address, f"{len(payload)} bytes are over max_size={self.max_size}")
+        return self.framing.frame(payload)
+
+    def send(self, payload: bytes, timeout: float | None) -> None:
+        frame = self.frame(payload)
+        if not self.outbox.try_send(frame):
+            self.outbox.send(frame, deadline_after(timeout))
+
+    def send_many(self, payloads: Iterable[bytes], deadline: float | None) -> None:
+        self.outbox.send_many([self.frame(payload) for payload in payloads], deadline)
+
+    def stats(self) -> Stats:
+        outbox = self.outbox
+        return Stats(
+            messages_in=self.reader.messages_in,
+            messages_out=outbox.messages,
+            bytes_in=self.reader.bytes_in,
+            bytes_out=outbox.bytes,
+            waiting_in=len(self.lane.pending if self.lane is not None else self.mailbox),
+            waiting_out=len(outbox),
+            unsent=outbox.unsent,
+            dropped=self.reader.dropped,
+        )
+
+    # -- called by the outbox, with its lock held, and by the reader --------------------------------------------------
+
+    def _backlog(self, waiting: bool) -> None:
+        self.reader.set_writing(waiting)
+        self.loop.call_soon(self._watch_stall if waiting else self._advance)
+
+    def _drained(self) -> None:
+        if self.lane is not None:
+            self.loop.call_soon(self.lane.settle)
+
+    def _write_failed(self, exc: OSError) -> BusError:
+        reason = Broken(self.remote_address, sockets.broken_phrase(exc)).because(exc)
+        self.loop.call_soon(lambda: self.break_off(reason))
+        return reason
+
+    def _input_over_with(self, reason: BusError) -> None:
+        self._input_over = True
+        if isinstance(reason, Broken) and not self.reader.dropped:
+            self.outbox.refuse(reason)  # now: the script that hears of it first may send next
+        self.loop.call_soon(lambda: self._input_ended(reason))
+
+    def _discarded(self, dead: bool) -> None:
+        self._dead = self._dead or dead
+        self._input_over = True
+        self.loop.call_soon(self._advance)
+
+    # -- on the reader thread -----------------------------------------------------------------------------------------
+
+    def _input_ended(self, reason: BusError) -> None:
+        if self.state is State.OPEN:
+            if isinstance(reason, Broken) and not self.reader.dropped:
+                self.break_off(reason)
+            elif self.lane is not None:
+                self.lane.settle()
+            elif not self.reader.messages_in:
+                self._close(Close(reason, LINGER))  # nothing that could still be answered
+        else:
+            if isinstance(reason, Broken) and not self.reader.dropped:
+                # A reset is the end of it; but with our FIN out, an orderly end looks the same unless something is unacknowledged.
+                self._dead = self.state is State.FLUSHING or sockets.unacknowledged(self.reader.sock) > 0
+            self._advance()
+
+    def _hung_up(self) -> None:
+        # Asking for the error clears it: not while a read may still find it.
+        if self._input_over and self.state is State.OPEN:
+            error = self.reader.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            exc = OSError(error or errno.EPIPE, "hung up")
+            self.break_off(Broken(self.remote_address, sockets.broken_phrase(exc)).because(exc))
+
+    def break_off(self, reason: BusError) -> None:
+        """The link is dead, or is to be: nothing more in or out."""
+        if self.state is State.GONE:
+            return
+        self._input_over = True
+        unsent = self.outbox.drop(reason)
+        if unsent:
+            log.warning("%d bytes that were accepted for %s are lost: %s", unsent, self.remote_address, reason)
+        self.reader.input.end(reason)
+        self._gone(reason)
+
+    def served(self, reason: BusError | None) -> None:
+        """The lane has run its last callback."""
+        if isinstance(reason, Broken) and not self.reader.dropped:
+            self.break_off(reason)
+        elif self.state is State.OPEN:
+            self._close(Close(reason or PeerClosed(self.remote_address), LINGER))
+
+    def _watch_stall(self) -> None:
+        if self._stall_timer is None and self._stall_timeout is not None and self.state is not State.GONE:
+            self._stall_written = self.outbox.written
+            self._stall_timer = self.loop.call_later(self._stall_timeout, self._check_stall)
+
+    def _check_stall(self) -> None:
+        self._stall_timer = None
+        if not len(self.outbox) or self._stall_timeout is None:
+            return
+        if self.outbox.written - self._stall_written < STALL_BYTES:
+            seconds = f"{self._stall_timeout:g} s"
+            self.break_off(
+                Broken(self.remote_address, f"the peer has not read for {seconds}, with {len(self.outbox)} bytes waiting")
+            )
+        else:
+            self._watch_stall()
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def close(self, linger: float = LINGER, reason: BusError | None = None) -> bool:
+        """Close in order; from any thread. True if the peer's TCP took everything within `linger` seconds. In a callback it only asks."""
+        wait = self.close_from_outside(linger, reason)
+        if current().host is not None:
+            return self.acknowledged
+        return wait(deadline_after(linger + 1.0))
+
+    def told(self) -> None:
+        """The script knows that the peer has left; it answers nothing more. From any thread."""
+        reason = self.mailbox.ended or PeerClosed(self.remote_address)
+        self.outbox.refuse(reason)
+        post(self.actor_ref, Close(reason, LINGER))
+
+    def close_from_outside(self, linger: float, reason: BusError | None = None) -> Callable[[float | None], bool]:
+        """Ask for a close; returns what waits for it, until a deadline."""
+        self.closing = True
+        reason = reason or Closed(self.remote_address)
+        self.outbox.refuse(reason)
+        self.reader.input.close(reason)
+        answer: Answer[bool] = Answer()
+        if not post(self.actor_ref, Close(reason, linger, answer)):
+            answer.set(self.acknowledged)
+        return lambda deadline: bool(answer.wait(deadline))
+
+    def on_receive(self, message: Any) -> None:
+        if isinstance(message, Close):
+            self._close(message)
+        else:
+            super().on_receive(message)
+
+    def _close(self, message: Close) -> None:
+        if message.answer is not None:
+            if self.state is State.GONE or self.acknowledged:
+                message.answer.set(self.acknowledged)
+            else:
+                self._answers.append(message.answer)
+        if self.state is State.OPEN:
+            self.reason = message.reason
+            self.outbox.refuse(message.reason)
+            self.reader.input.end(message.reason)
+            self._move(State.FLUSHING)
+            self._take_over_input()
+        if self.state is not State.GONE:
+            if self._linger_timer is not None:
+                self._linger_timer.cancel()
+            self._linger_timer = self.loop.call_later(message.linger, self._give_up)
+            self._advance()
+
+    def _take_over_input(self) -> None:
+        """Read from now on only to throw away. Waits, without blocking, for a borrower to leave."""
+        reader = self.reader
+        if self.state is State.GONE:
+            return
+        if reader.loan is not None:
+            reader.loan.waiter.unpark()
+        if not reader.revoke():
+            self.loop.call_later(0.001, self._take_over_input)
+            return
+        reader.discard()
+        reader.open(FULL | SERVING)
+
+    def _move(self, state: State) -> None:
+        assert state in MOVES[self.state], (self.state, state)
+        self.state = state
+
+    def _advance(self) -> None:
+        """Go on with closing as far as it goes now."""
+        if self._dead and self.state in (State.FLUSHING, State.LINGERING):
+            self._give_up()
+        elif self.state is State.FLUSHING and not len(self.outbox):
+            try:
+                self.reader.sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass  # not connected any more: the read side says so, or has said
+            self._move(State.LINGERING)
+            self._look_for_acknowledgement()
+        elif self.state is State.LINGERING and self._input_over and self.acknowledged:
+            self._gone(self.reason or Closed(self.remote_address))
+
+    def _look_for_acknowledgement(self) -> None:
+        if self.state is not State.LINGERING:
+            return
+        dead = sockets.is_dead(self.reader.sock)  # asked first: the last acknowledgement may come between the two
+        left = sockets.unacknowledged(self.reader.sock)  # 0 for a Unix socket: what is written is with the peer
+        if left > 0 and dead:
+            self._dead = True  # nobody will acknowledge the rest
+            self._advance()
+            return
+        if left > 0:
+            self.loop.call_later(ACK_LOOKS[min(self._looks, len(ACK_LOOKS) - 1)], self._look_for_acknowledgement)
+            self._looks += 1
+            return
+        self.acknowledged = True
+        self._answer(True)
+        self._advance()
+
+    def _give_up(self) -> None:
+        """The linger time is over."""
+        unsent = self.outbox.drop(self.reason or Closed(self.remote_address))
+        if unsent:
+            log.warning("%s did not take %d bytes before the deadline of the close; they are lost", self.remote_address, unsent)
+        self._gone(self.reason or Closed(self.remote_address))
+
+    def _gone(self, reason: BusError) -> None:
+        if self.state is State.GONE:
+            return
+        self.reason = reason
+        self._move(State.GONE)
+        for timer in (self._stall_timer, self._linger_timer):
+            if timer is not None:
+                timer.cancel()
+        self.reader.release()
+        self._answer(self.acknowledged)
+        if self.lane is not None:
+            self.lane.settle()
+        if self._on_gone is not None:
+            self._on_gone(self, reason)
+        self.ended()
+
+    def _answer(self, value: bool) -> None:
+        for answer in self._answers:
+            answer.set(value)
+        self._answers.clear()
+
+    def stop_requested(self, stopped: Callable[[], object]) -> None:
+        reason = Closed(self.remote_address)
+        self.outbox.refuse(reason)
+        self.reader.input.close(reason)
+        self._close(Close(reason, LINGER, Call(stopped)))
+
+    def abandon(self) -> None:
+        self._give_up()
+
+    def failed(self, exc: BaseException | None) -> None:
+        self.break_off(Broken(self.remote_address, f"its actor failed: {exc!r}").because(exc))

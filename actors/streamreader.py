@@ -1,0 +1,238 @@
+"""The input of a stream connection: bytes from the socket, messages for the mailbox or the callbacks.
+
+It can be interrupted at any bytecode (a script in a direct read, Ctrl-C) and goes on where it was:
+
+- Reading and keeping what was read is one C call, `extend(map(recv, ...))`.
+- Parsing changes nothing. Its result is committed by stores with no call between them.
+- The batch is an iterator; moving it into the mailbox empties it in the same C call, so moving it again moves nothing twice.
+
+`dirty` is set from before the first until after the last of these; whoever reads next finishes them first. All fields belong to the
+read lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from threading import Lock
+from typing import TYPE_CHECKING, Protocol
+
+from actors import sockets
+from actors.errors import Broken, BusError, PeerClosed
+from actors.framing import FrameTooLarge, Framing, Unparsed
+from actors.mailbox import Mailbox
+from actors.message import Message
+from actors.reader import ENDED, LENT, Reader
+
+if TYPE_CHECKING:
+    from actors.readerthread import ReaderThread
+
+__all__ = ["READ_SIZE", "Input", "StreamReader"]
+
+log = logging.getLogger("actorbus.stream")
+
+READ_SIZE = 64 * 1024
+READS_PER_TURN = 4  # 256 KiB, then the next socket has its turn
+READ_ONCE = (READ_SIZE,)
+
+
+class Input(Protocol):
+    """Where messages go: a mailbox, or the callbacks of a lane."""
+
+    def put(self, batch: Iterable[Message], weight: int) -> None: ...
+    def end(self, reason: BusError) -> bool: ...
+    def close(self, reason: BusError) -> bool: ...
+
+
+class StreamReader(Reader):
+    """See the module. `over(reason)` is called when no input will come any more, on the thread that found out; `discarded` when, after
+    `discard`, the peer has nothing more to say (True: because the link is dead).
+    """
+
+    __slots__ = (
+        "_discarded",
+        "_framing",
+        "_over",
+        "_parsed",
+        "_source",
+        "_unparsed",
+        "bytes_in",
+        "dropped",
+        "input",
+        "max_size",
+        "messages_in",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        thread: ReaderThread,
+        *,
+        source: str,
+        framing: Framing,
+        max_size: int,
+        flush: Callable[[], None],
+        hung_up: Callable[[], None],
+        write_lock: Lock,
+        over: Callable[[BusError], None],
+        discarded: Callable[[bool], None],
+        mailbox: Mailbox[Message] | None = None,
+    ) -> None:
+        super().__init__(
+            sock, thread, fill=self._fill, flush=flush, hung_up=hung_up, write_lock=write_lock, mailbox=mailbox
+        )
+        self.max_size = max_size
+        self.messages_in = 0
+        self.bytes_in = 0
+        self.dropped = 0  # bytes of an unfinished message at the end
+        if mailbox is not None:
+            self.input: Input = mailbox
+        self._source = source
+        self._framing = framing
+        self._over = over
+        self._discarded = discarded
+        self._unparsed: Unparsed | None = None  # None: no bytes but those of delivered messages
+        self._parsed: tuple[Iterator[Message], int] | None = None
+
+    def _fill(self) -> None:
+        """One turn: read, parse, deliver."""
+        for _ in range(READS_PER_TURN):
+            if not self.dirty and not self._read():
+                return
+            full = self._deliver()
+            self.dirty = False
+            if not full or self.gates & ~LENT:
+                return
+
+    def fill_one(self) -> None:
+        """Read; most often it is one message, and that stays in `sole` for the thread that waits for it."""
+        if self.dirty:
+            self._fill()
+            return
+        if not self._read():
+            return
+        unparsed = self._unparsed
+        if unparsed is not None and len(unparsed.chunks) == 1:
+            data = unparsed.chunks[0]
+            sole = self._framing.sole(data, self.max_size) if data else None
+            if sole is not None and len(data) < READ_SIZE:
+                message = Message(sole, self._source)
+                size = self.bytes_in + len(sole)
+                # One commit: stores and no call between them.
+                self._unparsed, self.sole = None, message
+                self.messages_in += 1
+                self.bytes_in = size
+                return
+        self._fill()
+
+    def _read(self) -> bool:
+        """Read once into `_unparsed`. False when there was nothing, or the input is over."""
+        unparsed = self._unparsed
+        if unparsed is None:
+            unparsed = self._unparsed = Unparsed([])
+        self.dirty = True
+        try:
+            unparsed.chunks.extend(map(self.sock.recv, READ_ONCE))
+            return True
+        except (BlockingIOError, InterruptedError):
+            if not unparsed.chunks:
+                self._unparsed = None
+            self.dirty = False
+        except OSError as exc:
+            self.dirty = False
+            self._read_failed(exc)
+        return False
+
+    def _deliver(self) -> bool:
+        """Parse what is read and hand it on. Returns whether the last read was a full one, so that there may be more."""
+        if self.sole is not None:
+            parsed = (iter((self.sole,)), len(self.sole.data))
+            self.sole, self._parsed = None, parsed
+        if self._parsed is not None:
+            self._hand_on()
+        unparsed = self._unparsed
+        if unparsed is None or not unparsed.chunks:
+            return False
+        last = len(unparsed.chunks[-1])
+        if not last:
+            self._end_of_stream()
+            return False
+        try:
+            messages, rest = self._framing.parse(unparsed, self.max_size)
+        except FrameTooLarge as exc:
+            self._commit(exc.messages, Unparsed([]))
+            self._end_input(Broken(self._source, str(exc)))
+            return False
+        self._commit(messages, rest)
+        return last == READ_SIZE
+
+    def _commit(self, payloads: list[bytes], rest: Unparsed) -> None:
+        source = self._source
+        batch = iter([Message(data, source) for data in payloads])
+        count = len(payloads)
+        weight = sum(map(len, payloads))
+        size = self.bytes_in + weight
+        parsed = (batch, weight) if payloads else None
+        left = rest if rest.chunks else None
+        # One commit: stores and no call between them.
+        self._unparsed, self._parsed = left, parsed
+        self.messages_in += count
+        self.bytes_in = size
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        parsed = self._parsed
+        if parsed is not None:
+            self.input.put(*parsed)
+            self._parsed = None
+
+    def crashed(self, exc: Exception) -> None:
+        self._end_input(Broken(self._source, f"reading it failed: {exc!r}"))
+
+    def _read_failed(self, exc: OSError) -> None:
+        self._end_input(Broken(self._source, sockets.broken_phrase(exc)).because(exc))
+
+    def _end_of_stream(self) -> None:
+        if sockets.is_dead(self.sock):
+            # Reset, and a write met the error before us: the kernel tells it once, and after that the end looks like an orderly one.
+            self._read_failed(ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
+            return
+        left = 0 if self._unparsed is None else sum(map(len, self._unparsed.chunks))
+        if left:
+            self.dropped = left
+            log.warning("%s left in the middle of a message: %d bytes of it are dropped", self._source, left)
+            self._end_input(
+                Broken(self._source, f"the peer closed it inside a message; {left} bytes of that were dropped")
+            )
+        else:
+            self._end_input(PeerClosed(self._source))
+
+    def _end_input(self, reason: BusError) -> None:
+        self._unparsed = None
+        self.shut(ENDED)
+        self.input.end(reason)
+        self._over(reason)
+
+    def discard(self) -> None:
+        """From now on, read only to throw away. With the read lock."""
+        self.fill = self._discard
+        self.dirty = False
+        self._unparsed = None
+
+    def _discard(self) -> None:
+        dead = False
+        try:
+            for _ in range(READS_PER_TURN):
+                if not self.sock.recv(READ_SIZE):
+                    break
+            else:
+                return
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            dead = True
+        self.shut(ENDED)
+        self._discarded(dead)

@@ -1,0 +1,279 @@
+"""How a script's thread waits: one place to park per thread, one deadline that travels along.
+
+Every blocking call of the library ends up in `Waiter.wait`, so that there is one thing to wake for a message, a close, an
+interrupt and a deadline. Guarantees: `unpark` before `wait` makes the next `wait` return at once (nothing is lost); `wait` may return
+early, so callers look again; Ctrl-C in the main thread and `interrupt()` for any thread end it with KeyboardInterrupt.
+
+A timeout is what a user gives (seconds from now; None waits for ever, 0 polls); a deadline is a time of `time.monotonic`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Generic, Protocol, TypeVar
+from weakref import WeakValueDictionary
+
+from actors.wakeup import Wakeup
+
+__all__ = [
+    "READ",
+    "WRITE",
+    "Answer",
+    "Call",
+    "Waiter",
+    "check_timeout",
+    "current",
+    "deadline_after",
+    "interrupt",
+    "remaining",
+    "sleep",
+    "withdraw",
+]
+
+READ = 1  # select.POLLIN, which Windows does not have
+WRITE = 4  # select.POLLOUT
+LONGEST = 86_400.0  # one poll at most a day: its argument is a C int of milliseconds
+
+
+def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
+    """The timeout as given if it is one: None, or seconds >= 0 as int or float. Else TypeError or ValueError, naming it."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds or None, not {type(timeout).__name__}")
+    if not timeout >= 0:  # also catches NaN
+        raise ValueError(f"{name} must be 0 or more seconds, not {timeout!r}")
+    return min(timeout, threading.TIMEOUT_MAX)
+
+
+def deadline_after(timeout: float | None, name: str = "timeout") -> float | None:
+    """The time of `time.monotonic` at which a checked timeout ends; None for never."""
+    kind = type(timeout)
+    if (kind is not float and kind is not int) or not 0 <= timeout <= threading.TIMEOUT_MAX:  # type: ignore[operator]
+        timeout = check_timeout(timeout, name)
+    return None if timeout is None else monotonic() + timeout
+
+
+def remaining(deadline: float | None) -> float | None:
+    """Seconds left until the deadline, never negative; None for no deadline."""
+    return None if deadline is None else max(0.0, deadline - monotonic())
+
+
+class Host(Protocol):
+    """What a callback runs on: it wants to hear before the callback blocks."""
+
+    def about_to_block(self) -> None: ...
+
+
+class Waiter:
+    """The parking place of one thread. Only that thread calls `wait`; any thread calls `unpark` and `interrupt`.
+
+    `host` is set while the thread runs a user's callback: such a thread is on loan from the engine.
+    """
+
+    __slots__ = ("__weakref__", "_events", "_fd", "_interrupted", "_poll", "_poller", "_wakeup", "host", "unpark")
+
+    def __init__(self) -> None:
+        self._wakeup = Wakeup()
+        self.unpark = self._wakeup.set
+        self.host: Host | None = None
+        self._interrupted = False
+        self._fd = -1
+        self._events = 0
+        self._poller = None
+        if hasattr(select, "poll"):
+            self._poller = select.poll()
+            self._poller.register(self._wakeup.fd, READ)
+            self._poll = self._poller.poll
+
+    def wait(self, deadline: float | None, fd: int = -1, events: int = READ) -> bool:
+        """Wait until `fd` is ready (True), or until unparked, the deadline, or no reason at all (False).
+
+        Raises KeyboardInterrupt when the thread was interrupted.
+        """
+        if self.host is not None:
+            self.host.about_to_block()
+        if self._interrupted:
+            self._interrupted = False
+            raise KeyboardInterrupt
+        timeout = LONGEST
+        if deadline is not None:
+            timeout = deadline - monotonic()
+            if timeout < 0.0:
+                timeout = 0.0
+            elif timeout > LONGEST:
+                timeout = LONGEST
+        if self._poller is None:
+            return self._select(timeout, fd, events)
+        if fd != self._fd or events != self._events:
+            self._watch(fd, events)
+        ready = self._poll(timeout * 1000.0)
+        if not ready:
+            return False
+        if len(ready) == 1 and ready[0][0] == fd:
+            return True
+        self._wakeup.clear()
+        if self._interrupted:
+            self._interrupted = False
+            raise KeyboardInterrupt
+        return len(ready) == 2
+
+    def _watch(self, fd: int, events: int) -> None:
+        # A new one each time: changing the old one takes two calls, and Ctrl-C between them would leave it watching something else than
+        # `_fd` says.
+        poller = select.poll()
+        poller.register(self._wakeup.fd, READ)
+        if fd >= 0:
+            poller.register(fd, events)
+        poll = poller.poll
+        # Stores only from here on.
+        self._poll = poll
+        self._fd = fd
+        self._events = events
+
+    def _select(self, timeout: float, fd: int, events: int) -> bool:
+        wake = self._wakeup.fd
+        reads = [wake, fd] if fd >= 0 and events & READ else [wake]
+        writes = [fd] if fd >= 0 and events & WRITE else []
+        # Windows reports a failed connect as an exceptional condition.
+        readable, writable, failed = select.select(reads, writes, writes, timeout)
+        if wake in readable:
+            self._wakeup.clear()
+            if self._interrupted:
+                self._interrupted = False
+                raise KeyboardInterrupt
+        return fd in readable or fd in writable or fd in failed
+
+    def interrupt(self) -> None:
+        """Make the blocking call that runs now, or else the next one, raise KeyboardInterrupt."""
+        self._interrupted = True
+        self._wakeup.set()
+
+
+    def withdraw(self) -> bool:
+        """Undo `interrupt`, unless it was raised already. Returns whether there was one to undo."""
+        pending, self._interrupted = self._interrupted, False
+        return pending
+
+
+T = TypeVar("T")
+
+
+class Answer(Generic[T]):
+    """A value that one thread will give and others wait for. The first `set` counts."""
+
+    __slots__ = ("_lock", "_value", "_waiters", "given")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiters: list[Waiter] = []
+        self._value: T | None = None
+        self.given = False
+
+    def set(self, value: T) -> None:
+        with self._lock:
+            if not self.given:
+                self._value = value
+                self.given = True
+            for waiter in self._waiters:
+                waiter.unpark()
+            self._waiters.clear()
+
+    def wait(self, deadline: float | None) -> T | None:
+        """The value; None when the deadline came first."""
+        waiter = current()
+        with self._lock:
+            if not self.given and waiter not in self._waiters:  # once, however often it waits with a timeout
+                self._waiters.append(waiter)
+        while not self.given:
+            if deadline is not None and monotonic() >= deadline:
+                return None
+            waiter.wait(deadline)
+        return self._value
+
+
+class Call(Answer[bool]):
+    """An answer that calls somebody instead of being waited for."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        super().__init__()
+        self._call = call
+
+    def set(self, value: bool) -> None:
+        if not self.given:
+            super().set(value)
+            self._call()
+
+
+class _PerThread(threading.local):
+    def __init__(self) -> None:
+        self.waiter = Waiter()
+        with _lock:
+            ident = threading.get_ident()
+            _waiters[ident] = self.waiter
+            if ident in _to_interrupt:
+                _to_interrupt.discard(ident)
+                self.waiter.interrupt()
+
+
+_lock = threading.Lock()
+_waiters: WeakValueDictionary[int, Waiter] = WeakValueDictionary()
+_to_interrupt: set[int] = set()  # threads that were interrupted before they waited for the first time
+_per_thread = _PerThread()
+
+
+def current() -> Waiter:
+    """The calling thread's waiter."""
+    return _per_thread.waiter
+
+
+def interrupt(thread_ids: Iterable[int]) -> None:
+    """Make the running or else the next blocking call of each of these threads (`Thread.ident`) raise KeyboardInterrupt."""
+    with _lock:
+        for ident in thread_ids:
+            waiter = _waiters.get(ident)
+            if waiter is None:
+                _to_interrupt.add(ident)
+            else:
+                waiter.interrupt()
+
+
+def withdraw(thread_ids: Iterable[int]) -> list[int]:
+    """Take back the interrupts that no blocking call has raised so far; returns whose those were."""
+    taken_back = []
+    with _lock:
+        for ident in thread_ids:
+            waiter = _waiters.get(ident)
+            if waiter is not None and waiter.withdraw():
+                taken_back.append(ident)
+            elif ident in _to_interrupt:
+                _to_interrupt.discard(ident)
+                taken_back.append(ident)
+    return taken_back
+
+
+def sleep(seconds: float) -> None:
+    """`time.sleep` that `interrupt` ends as Ctrl-C does."""
+    deadline = deadline_after(seconds, "seconds")
+    waiter = current()
+    while deadline is not None and monotonic() < deadline:
+        waiter.wait(deadline)
+
+
+def _after_fork() -> None:
+    # The child would share each eventfd with its parent, and wake the wrong process.
+    global _lock, _per_thread
+    _lock = threading.Lock()
+    _waiters.clear()
+    _to_interrupt.clear()
+    _per_thread = _PerThread()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,88 @@
+"""The command `actorbus`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+from adapters.output import is_broken
+
+__all__ = ["main"]
+
+USAGE_ERROR = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. The exit status: the worst of the scripts', 2 if the command itself was wrong."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments: list[str] = []
+    if "--" in given:
+        at = given.index("--")
+        given, arguments = given[:at], given[at + 1 :]
+    parser = _parser()
+    wanted, unknown = parser.parse_known_args(given)
+    if unknown:
+        parser.error(f"unknown: {' '.join(unknown)} (arguments for the scripts go behind --)")
+    if wanted.version:
+        import bus
+
+        print(f"actorbus {bus.__version__}")
+        return 0
+    if wanted.command is None:
+        parser.error("what shall it do? `actorbus run script.py` runs a script")
+    for path in wanted.scripts:
+        if problem := _unreadable(path):
+            parser.error(problem)
+    from adapters.runner import run
+
+    try:
+        return run(wanted.scripts, arguments)
+    finally:
+        _leave_no_broken_pipe()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="actorbus", description="Runs scripts that talk over the network, several of them in one process."
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    run = commands.add_parser(
+        "run",
+        help="run one script, or several at once",
+        usage="actorbus run [-h] script.py [script.py ...] [-- argument ...]",
+        description="Runs one script, or several at once in one process. Each is the main program for itself; what "
+        "several print has the script's name in front. Ends when all have ended, with the worst of their exit "
+        "statuses. Ctrl-C ends them in order, a second one at once.",
+        epilog="Everything behind -- is passed to every script as sys.argv[1:].",
+    )
+    run.add_argument("scripts", nargs="+", metavar="script.py", help="a Python file")
+    return parser
+
+
+def _unreadable(path: str) -> str | None:
+    """What is wrong with a script's path, or None."""
+    if os.path.isdir(path):
+        return f"{path} is a directory, not a script"
+    try:
+        with open(path, "rb"):
+            return None
+    except OSError as error:
+        return f"cannot read {path}: {error.strerror}"
+
+
+def _leave_no_broken_pipe() -> None:
+    """Have what nobody reads go nowhere, where the interpreter would complain about it on its way out."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and is_broken(stream):
+            with contextlib.suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""`scriptling.net`: `unicast` and `multicast`."""

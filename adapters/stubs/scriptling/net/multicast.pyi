@@ -1,0 +1,2 @@
+from adapters.scriptling.net.multicast import Group as Group
+from adapters.scriptling.net.multicast import join as join

@@ -1,0 +1,61 @@
+"""actorbus: blocking network objects for scripts. `connect`, `listen`, `bind`, `join`, `serve`; then `send`, `receive(timeout)`, `close`.
+
+Behind each object a Pykka actor owns the socket, and its reader loop pushes messages into a mailbox.
+"""
+
+from __future__ import annotations
+
+import bus._siblings  # noqa: F401  # before anything of `actors`
+
+# isort: split
+from actors.errors import (
+    BadAddress,
+    Broken,
+    BusError,
+    Closed,
+    ConnectFailed,
+    ConnectTimeout,
+    NotSent,
+    PeerClosed,
+    TooLarge,
+)
+from actors.message import Message
+from actors.server import BroadcastReport
+from actors.stats import ServerStats, Stats
+from bus._version import __version__
+from bus.anyof import receive_any
+from bus.connection import Connection
+from bus.datagrams import Group, UdpSocket
+from bus.listener import Listener
+from bus.server import Client, Server
+from bus.verbs import bind, connect, join, listen, serve, shutdown
+
+__all__ = [
+    "BadAddress",
+    "BroadcastReport",
+    "Broken",
+    "BusError",
+    "Client",
+    "Closed",
+    "ConnectFailed",
+    "ConnectTimeout",
+    "Connection",
+    "Group",
+    "Listener",
+    "Message",
+    "NotSent",
+    "PeerClosed",
+    "Server",
+    "ServerStats",
+    "Stats",
+    "TooLarge",
+    "UdpSocket",
+    "__version__",
+    "bind",
+    "connect",
+    "join",
+    "listen",
+    "receive_any",
+    "serve",
+    "shutdown",
+]

@@ -1,0 +1,125 @@
+"""Connection: a peer, whatever carries the messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Self, overload
+
+from actors.datagram import DatagramActor
+from actors.errors import Broken, BusError, Closed, PeerClosed
+from actors.message import Message, Sendable, encode
+from actors.stats import Stats
+from actors.stream import StreamActor
+from actors.waiting import check_timeout, deadline_after
+from bus.proxies import Proxy
+
+__all__ = ["SEND_TIMEOUT", "Connection"]
+
+SEND_TIMEOUT = 20.0
+
+
+class Connection(Proxy):
+    """A connection with one peer: what `connect` and `Listener.accept` give. Safe to use from several threads.
+
+    >>> import bus
+    >>> with bus.listen("tcp://127.0.0.1:0") as listener, bus.connect(f"tcp://{listener.address}") as conn:
+    ...     conn.send("hello")
+    ...     with listener.accept() as peer:
+    ...         print(peer.receive(timeout=5).text)
+    hello
+    """
+
+    __slots__ = ("_mailbox", "_told")
+
+    _actor: StreamActor | DatagramActor
+
+    def __init__(self, actor: StreamActor | DatagramActor) -> None:
+        self._actor = actor
+        self._mailbox = actor.mailbox
+        self._told = False
+
+    @property
+    def local_address(self) -> str:
+        """This end: "ip:port" or a path."""
+        return self._actor.local_address
+
+    @property
+    def remote_address(self) -> str:
+        """The other end: "ip:port" or a path."""
+        return self._actor.remote_address
+
+    def send(self, message: Sendable, timeout: float | None = SEND_TIMEOUT) -> None:
+        """Send one message: str (UTF-8), bytes-like, dict (compact JSON) or Message.
+
+        Returns when the message is accepted whole. That is at once unless the peer does not read and the outbox is full: then it waits up
+        to
+        `timeout` seconds (None: for ever) and raises NotSent, with nothing taken. Raises PeerClosed or Broken when the peer has left,
+        Closed after
+        `close()`, TooLarge, TypeError and ValueError for what is no message. After the peer's orderly end the messages that it had sent
+        can still be answered, until `receive` or `connected` has told that end.
+        """
+        if timeout is not SEND_TIMEOUT:
+            check_timeout(timeout)
+        self._actor.send(encode(message), timeout)
+
+    def send_many(self, messages: Iterable[Sendable], timeout: float | None = SEND_TIMEOUT) -> None:
+        """Send several, in order, with fewer system calls than one by one. NotSent tells in `accepted` how many were taken."""
+        self._actor.send_many([encode(message) for message in messages], deadline_after(timeout))
+
+    @overload
+    def receive(self, timeout: None = None) -> Message: ...
+    @overload
+    def receive(self, timeout: float) -> Message | None: ...
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """The next message; None after `timeout` seconds without one (0 polls, None waits for ever).
+
+        When the peer has left, everything it sent comes first; then PeerClosed (in order) or Broken (otherwise) is raised. Closed after
+        `close()`.
+        """
+        try:
+            return self._mailbox.get(None if timeout is None else deadline_after(timeout))
+        except (PeerClosed, Broken):
+            self._tell()
+            raise
+
+    def _tell(self) -> None:
+        """The script learns now that the peer has left: it answers nothing more."""
+        self._told = True
+        self._actor.told()
+
+    def __iter__(self) -> Self:
+        """The messages until the peer closes in order. Raises Broken or Closed at another end."""
+        return self
+
+    def __next__(self) -> Message:
+        try:
+            return self.receive()
+        except PeerClosed:
+            raise StopIteration from None
+
+    def connected(self) -> bool:
+        """True while the link is up or a received message waits to be taken."""
+        mailbox = self._mailbox
+        if mailbox.idle:
+            self._actor.reader.look()
+        ended = mailbox.ended
+        if ended is None or len(mailbox):
+            return True
+        if not isinstance(ended, Closed):
+            self._tell()
+        return False
+
+    def stats(self) -> Stats:
+        """A snapshot of the counters."""
+        return self._actor.stats()
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when `receive` would not wait, for `select` and its kin. Not the socket's: do not read from it."""
+        fd = self._mailbox.bell()
+        self._actor.reader.give_back()
+        return fd
+
+    def _text(self) -> str:
+        ended: BusError | None = self._mailbox.ended
+        state = "connected" if ended is None else "closed" if isinstance(ended, Closed) else f"ended ({ended})"
+        return f"{self.local_address} to {self.remote_address} {state}, {len(self._mailbox)} waiting"

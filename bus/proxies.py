@@ -1,0 +1,56 @@
+"""What every proxy has: a context manager, a close, a text."""
+
+from __future__ import annotations
+
+import warnings
+from types import TracebackType
+from typing import Self
+
+from actors.datagram import DatagramActor
+from actors.listener import ListenerActor
+from actors.stream import LINGER, StreamActor
+from actors.waiting import check_timeout
+
+__all__ = ["Proxy"]
+
+
+class Proxy:
+    """The script's handle of an actor. Dropping it without `close()` closes, with a ResourceWarning, as Python's own sockets do."""
+
+    __slots__ = ("__weakref__", "_actor")
+
+    _actor: StreamActor | DatagramActor | ListenerActor
+
+    def close(self, linger: float = LINGER) -> bool:
+        """Close in order, and wait for it up to `linger` seconds.
+
+        Returns True if everything that was sent has reached the other side's TCP (always True where nothing can be left to send). Closing
+        twice is nothing; every call that is blocked on this object ends at once. In a callback it does not wait, and returns False.
+
+        >>> import bus
+        >>> sock = bus.bind("udp://127.0.0.1:0")
+        >>> sock.close()
+        True
+        """
+        seconds = check_timeout(linger, "linger")
+        return self._actor.close(LINGER if seconds is None else seconds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._text()}>"
+
+    def _text(self) -> str:
+        raise NotImplementedError
+
+    def __del__(self) -> None:
+        actor = getattr(self, "_actor", None)
+        if actor is None or actor.closing or actor.actor_stopped.is_set():
+            return
+        if actor.mailbox.ended is None:
+            warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
+        actor.close_soon()

@@ -1,0 +1,163 @@
+"""Server and Client: many connections, one callback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+from actors.errors import BusError, NotSent, TooLarge
+from actors.message import Sendable, encode
+from actors.server import BroadcastReport, ServerActor
+from actors.stats import ServerStats, Stats
+from actors.stream import LINGER, StreamActor
+from actors.waiting import check_timeout, current, deadline_after
+from bus.connection import SEND_TIMEOUT
+from bus.proxies import Proxy
+
+__all__ = ["Client", "Server"]
+
+
+class Client:
+    """A server's client, as callbacks see it. Safe to use from several threads, also after the callback has returned.
+
+    `state` is a namespace for the script's own data about this client.
+    """
+
+    __slots__ = ("__weakref__", "_actor", "_home", "state")
+
+    def __init__(self, actor: StreamActor, home: object) -> None:
+        self._actor = actor
+        self._home = home  # the same object for all clients of one server
+        self.state: Any = SimpleNamespace()
+
+    @property
+    def local_address(self) -> str:
+        """The server's end: "ip:port" or a path."""
+        return self._actor.local_address
+
+    @property
+    def remote_address(self) -> str:
+        """The client's end: "ip:port"."""
+        return self._actor.remote_address
+
+    def send(self, message: Sendable, timeout: float | None = SEND_TIMEOUT) -> None:
+        """Send to this client, as `Connection.send` does. In a callback it never waits: over the limit it raises NotSent at once.
+
+        In the client's own callback one message more than the outbox holds is taken; then the client is not read until it has read its
+        replies.
+        """
+        actor = self._actor
+        frame = actor.frame(encode(message))
+        outbox = actor.outbox
+        if current().host is not actor.lane:
+            outbox.send(frame, deadline_after(timeout))
+        elif outbox.congested:
+            raise NotSent(actor.remote_address, f"{len(outbox)} bytes are still waiting for it to read, and a callback never waits")
+        else:
+            outbox.force(frame)
+
+    def receive(self, timeout: float | None = None) -> NoReturn:
+        """Not here: a server's messages go to its callback. Raises TypeError."""
+        raise TypeError("a server's client has no receive(): its messages go to on_message; for receive() use bus.listen and accept()")
+
+    @property
+    def ended(self) -> BusError | None:
+        """Why the connection has ended, as soon as that is known; None while it has not. Messages from before may still be handled."""
+        lane = self._actor.lane
+        return None if lane is None else lane.ended
+
+    def connected(self) -> bool:
+        """True until the connection has ended and the last message before that was handled."""
+        lane = self._actor.lane
+        return lane is not None and not self._actor.closing and (lane.ended is None or bool(lane.pending))
+
+    def close(self, linger: float = LINGER) -> bool:
+        """Close this client's connection in order. In a callback it does not wait, and returns False."""
+        seconds = check_timeout(linger, "linger")
+        return self._actor.close(LINGER if seconds is None else seconds)
+
+    def stats(self) -> Stats:
+        """A snapshot of the counters."""
+        return self._actor.stats()
+
+    def __repr__(self) -> str:
+        return f"<Client {self.remote_address} of {self.local_address} {self._actor.state.value}>"
+
+
+class Server(Proxy):
+    """A server of many clients: what `serve` gives. Safe to use from several threads.
+
+    >>> import bus
+    >>> with bus.serve("tcp://127.0.0.1:0", on_message=lambda msg, client: msg.text.upper()) as server:
+    ...     with bus.connect(f"tcp://{server.address}") as conn:
+    ...         conn.send("hello")
+    ...         print(conn.receive(timeout=5).text)
+    HELLO
+    """
+
+    __slots__ = ("_home",)
+
+    _actor: ServerActor
+
+    def __init__(self, actor: ServerActor, home: object) -> None:
+        self._actor = actor
+        self._home = home
+
+    @property
+    def address(self) -> str:
+        """Where it listens: "ip:port" or a path."""
+        return self._actor.local_address
+
+    @property
+    def clients(self) -> list[Client]:
+        """A snapshot of the clients connected now, in the order they came."""
+        return list(self._actor.clients.values())
+
+    def send(self, message: Sendable, client: Client, timeout: float | None = SEND_TIMEOUT) -> None:
+        """Send to one client, as `Client.send` does.
+
+        Raises PeerClosed or Broken when it has left, TypeError when it is not a Client, ValueError when it is another server's.
+        """
+        self._own(client).send(message, timeout)
+
+    def _own(self, client: Client) -> Client:
+        if not isinstance(client, Client):
+            raise TypeError(f"client must be a Client of this server, not {type(client).__name__}")
+        if client._home is not self._home:
+            raise ValueError(f"{client!r} belongs to another server than {self.address}")
+        return client
+
+    def send_to_all(self, message: Sendable, to: Iterable[Client] | None = None) -> BroadcastReport:
+        """Send to every client, or to those of `to`. Encodes once and never waits for anybody.
+
+        A client whose outbox is full is skipped and counted, or disconnected with `overflow="disconnect"`. The report tells by client.
+        """
+        ended = self._actor.mailbox.ended
+        if ended is not None:
+            raise ended.again()
+        payload = encode(message)
+        if len(payload) > self._actor.max_size:
+            raise TooLarge("all clients", f"{len(payload)} bytes are over max_size={self._actor.max_size}")
+        actors = None if to is None else [self._own(client)._actor for client in to]
+        return self._actor.broadcast(self._actor.framing.frame(payload), actors)
+
+    def stop(self, linger: float = LINGER) -> bool:
+        """Stop listening, close every client in order, free the port: the same as `close`."""
+        return self.close(linger)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the server is stopped (True), or `timeout` seconds (False). Ctrl-C ends it with KeyboardInterrupt."""
+        return bool(self._actor.stopped.wait(deadline_after(timeout)))
+
+    def stats(self) -> ServerStats:
+        """A snapshot of the counters."""
+        actor = self._actor
+        return ServerStats(clients=len(actor.clients), accepted=actor.accepted, refused=actor.refused, skipped=actor.skipped)
+
+    def __del__(self) -> None:
+        """A server works for its clients until it is stopped, whether or not the script keeps a name for it."""
+
+    def _text(self) -> str:
+        state = "serving" if self._actor.mailbox.ended is None else "stopped"
+        return f"{self.address} {state}, {len(self._actor.clients)} clients"

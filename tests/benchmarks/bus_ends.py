@@ -1,0 +1,38 @@
+"""This library: proxies at both ends, and the callback server. Imported only where `bus` is."""
+
+from collections.abc import Callable
+
+import bus
+
+from .end import REPLY_TIMEOUT, Gate
+
+CONNECT_TIMEOUT = 10.0
+
+
+def proxy_server(announce: Callable[[str], None], size: int) -> None:
+    with bus.listen("tcp://127.0.0.1:0") as listener:
+        announce(listener.address)
+        conn = listener.accept(timeout=CONNECT_TIMEOUT)
+        if conn is None:
+            raise TimeoutError("nobody connected")
+        for msg in conn:
+            conn.send(msg.data)
+
+
+def proxy_client(address: str, gate: Gate) -> None:
+    with bus.connect(f"tcp://{address}", timeout=CONNECT_TIMEOUT) as conn:
+
+        def trip(payload: bytes) -> bytes:
+            conn.send(payload)
+            msg = conn.receive(timeout=REPLY_TIMEOUT)
+            if msg is None:
+                raise TimeoutError("no echo")
+            return msg.data
+
+        gate.time(trip)
+
+
+def callback_server(announce: Callable[[str], None], size: int) -> None:
+    with bus.serve("tcp://127.0.0.1:0", on_message=lambda msg, client: msg) as server:
+        announce(server.address)
+        server.wait()

@@ -1,0 +1,109 @@
+"""Hand-written servers for many clients: one thread with an epoll loop, and a thread per client."""
+
+import contextlib
+import select
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from . import wire
+
+
+@dataclass(slots=True)
+class _Client:
+    sock: socket.socket
+    assembler: wire.Assembler = field(default_factory=wire.Assembler)
+    unsent: bytearray = field(default_factory=bytearray)
+
+
+class EpollServer:
+    """One loop on one thread: the least a Python server with whole frames and partial writes can spend."""
+
+    def __init__(self, on_message: Callable[[bytes], bytes]) -> None:
+        self._on_message = on_message
+        self._listener = wire.listen(backlog=1024)
+        self._listener.setblocking(False)
+        self._poller = select.epoll()
+        self._poller.register(self._listener, select.EPOLLIN)
+        self._clients: dict[int, _Client] = {}
+
+    @property
+    def address(self) -> str:
+        return wire.address_of(self._listener)
+
+    def run(self) -> None:
+        listener = self._listener.fileno()
+        while True:
+            for number, events in self._poller.poll():
+                if number == listener:
+                    self._accept()
+                    continue
+                client = self._clients[number]
+                try:
+                    if events & select.EPOLLOUT:
+                        self._flush(client)
+                    if events & ~select.EPOLLOUT:
+                        self._read(client)
+                except (EOFError, ConnectionError, ValueError):
+                    del self._clients[number]
+                    client.sock.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sock, _ = self._listener.accept()
+                sock.setblocking(False)
+                wire.no_delay(sock)
+                self._clients[sock.fileno()] = _Client(sock)
+                self._poller.register(sock, select.EPOLLIN)
+
+    def _read(self, client: _Client) -> None:
+        data = client.sock.recv(wire.CHUNK)
+        if not data:
+            raise EOFError
+        for message in client.assembler.feed(data):
+            self._send(client, wire.frame(self._on_message(message)))
+
+    def _send(self, client: _Client, data: bytes) -> None:
+        if client.unsent:
+            client.unsent += data
+            return
+        try:
+            taken = client.sock.send(data)
+        except BlockingIOError:
+            taken = 0
+        if taken < len(data):
+            client.unsent += data[taken:]
+            # A client that does not take its echoes is not read until it does.
+            self._poller.modify(client.sock, select.EPOLLOUT)
+
+    def _flush(self, client: _Client) -> None:
+        del client.unsent[: client.sock.send(client.unsent)]
+        if not client.unsent:
+            self._poller.modify(client.sock, select.EPOLLIN)
+
+
+def epoll_server(announce: Callable[[str], None], size: int) -> None:
+    server = EpollServer(lambda message: message)
+    announce(server.address)
+    server.run()
+
+
+def _echo(sock: socket.socket, on_message: Callable[[bytes], bytes]) -> None:
+    with sock, contextlib.suppress(EOFError, ConnectionError, ValueError):
+        wire.no_delay(sock)
+        frames = wire.FrameReader(sock)
+        while True:
+            wire.send_frame(sock, on_message(frames.read()))
+
+
+def threads_server(announce: Callable[[str], None], size: int) -> None:
+    def on_message(message: bytes) -> bytes:
+        return message
+
+    with wire.listen(backlog=1024) as listener:
+        announce(wire.address_of(listener))
+        while True:
+            sock, _ = listener.accept()
+            threading.Thread(target=_echo, args=(sock, on_message), daemon=True).start()

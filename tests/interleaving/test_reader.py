@@ -1,0 +1,257 @@
+"""Direct read under every order of scripts, the reader thread and the peer: the socket is always somebody's to read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+import actors.reader
+from actors.errors import BusError, Closed
+from actors.mailbox import Mailbox
+from actors.reader import LENT, Loan, Reader
+from actors.readerthread import ReaderThread
+from actors.waiting import Waiter
+from tests.interleaving.explorer import Report, explore
+from tests.interleaving.primitives import Lock, monotonic, sleep, step
+from tests.interleaving.stand_ins import Bell, Place, Poller, Socket, current
+
+CLOSED = Closed("tcp://peer")
+
+
+class TriedLoan(Loan):
+    """Its lock is also tried without blocking."""
+
+    __slots__ = ()
+
+    def __init__(self, waiter: Waiter) -> None:
+        super().__init__(waiter)
+        self.lock.observed = True  # type: ignore[attr-defined]
+
+
+class Line:
+    """A connection as far as reading goes: socket, reader, mailbox and the reader thread."""
+
+    def __init__(self, scripts: int = 1) -> None:
+        self.loop = ReaderThread()
+        self.sock = Socket(5)
+        self.mailbox: Mailbox[bytes] = Mailbox(weigh=len)
+        self.reader = Reader(self.sock, self.loop, fill=self.fill, mailbox=self.mailbox)  # type: ignore[arg-type]
+        self.reader.read_lock.observed = True  # type: ignore[attr-defined]
+        self.mailbox.use_direct(self.reader.direct)
+        self.reader.start()
+        self.scripts = scripts  # that have not finished
+        self.got: list[bytes] = []
+        self.missed = 0
+        self.reasons: list[BusError] = []
+        self.places: dict[str, Place] = {}
+
+    def fill(self) -> None:
+        loan = self.reader.loan
+        assert self.reader.read_lock.locked() or (loan is not None and loan.lock.locked())
+        try:
+            chunk = self.sock.recv(1)
+        except BlockingIOError:
+            return
+        self.mailbox.put([chunk], len(chunk))
+
+    def run_loop(self) -> None:
+        self.loop._run(0)
+
+    def arrive(self, *chunks: bytes) -> None:
+        """The peer's part."""
+        for chunk in chunks:
+            self.sock.arrive(chunk)
+            step()
+
+    def receive(self, count: int, timeout: float | None = None) -> None:
+        for _ in range(count):
+            item = self.mailbox.get(None if timeout is None else monotonic() + timeout)
+            if item is None:
+                self.missed += 1
+            else:
+                self.got.append(item)
+
+    def finish(self) -> None:
+        """A script is at its end; the last one ends the loop."""
+        self.scripts -= 1
+        if not self.scripts:
+            self.loop.stop()
+
+    def receive_and_finish(self, count: int, timeout: float | None = None) -> None:
+        self.receive(count, timeout)
+        self.finish()
+
+    def check_ended(self) -> None:
+        assert self.sock.closed
+        assert self.reader.fd < 0
+
+    def check_each_once(self, *chunks: bytes) -> None:
+        self.check_ended()
+        left = list(self.mailbox._items) + list(self.sock.arrived)
+        assert sorted(self.got + left) == sorted(chunks)
+
+
+def play(
+    setup: Callable[[], Line],
+    threads: Sequence[Callable[[Line], object]],
+    check: Callable[[Line], object] = Line.check_ended,
+    *,
+    preemptions: int = 2,
+    max_runs: int = 20_000,
+    complete: bool = True,
+    replay: Sequence[tuple[int, int]] | None = None,
+) -> Report:
+    report = explore(
+        setup,
+        threads,
+        check,
+        trace_files=[actors.reader],
+        preemptions=preemptions,
+        max_runs=max_runs,
+        replay=replay,
+        atomic_sections=True,
+        replace={
+            "actors.mailbox.Lock": Lock,
+            "actors.mailbox.Wakeup": Bell,
+            "actors.mailbox.current": current,
+            "actors.mailbox.monotonic": monotonic,
+            "actors.reader.Loan": TriedLoan,
+            "actors.reader.Lock": Lock,
+            "actors.reader.PORTABLE": False,
+            "actors.reader.current": current,
+            "actors.readerthread.Lock": Lock,
+            "actors.readerthread.Wakeup": Bell,
+            "actors.readerthread.make_poller": Poller,
+            "actors.readerthread.monotonic": monotonic,
+        },
+    )
+    assert report.complete or not complete
+    return report
+
+
+@pytest.mark.parametrize("preemptions", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_script_reads_directly_whatever_the_reader_thread_does(preemptions: int) -> None:
+    def check(line: Line) -> None:
+        line.check_ended()
+        assert line.got == [b"1", b"2"]
+
+    play(
+        Line,
+        [Line.run_loop, lambda line: line.receive_and_finish(2), lambda line: line.arrive(b"1", b"2")],
+        check,
+        preemptions=preemptions,
+    )
+
+
+@pytest.mark.parametrize("preemptions", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_direct_read_that_times_out_loses_nothing(preemptions: int) -> None:
+    def check(line: Line) -> None:
+        assert line.got == [b"1", b"2"][: len(line.got)]
+        line.check_each_once(b"1", b"2")
+
+    play(
+        Line,
+        [Line.run_loop, lambda line: line.receive_and_finish(2, 1), lambda line: line.arrive(b"1", b"2")],
+        check,
+        preemptions=preemptions,
+    )
+
+
+def test_two_scripts_share_one_connection() -> None:
+    play(
+        lambda: Line(scripts=2),
+        [
+            Line.run_loop,
+            lambda line: line.receive_and_finish(1),
+            lambda line: line.receive_and_finish(1),
+            lambda line: line.arrive(b"1", b"2"),
+        ],
+        lambda line: line.check_each_once(b"1", b"2"),
+        preemptions=1,
+    )
+
+
+# --- what may leave a socket with nobody who reads it ---
+
+
+def borrow(line: Line) -> None:
+    """The calling script has waited for a message that did not come, and keeps the socket."""
+    line.receive(1, 0.1)
+
+
+def receive_one(line: Line) -> None:
+    line.receive(1)
+    line.finish()
+
+
+def arrive_late(line: Line) -> None:
+    sleep(10)
+    line.sock.arrive(b"1")
+    line.finish()
+
+
+def two_scripts() -> Line:
+    return Line(scripts=2)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda line: None,
+        lambda line: line.reader.look(),  # connected
+        lambda line: line.reader.give_back(),  # receive_any, fileno
+        lambda line: line.receive(1, 0),
+    ],
+    ids=["nothing", "look", "give_back", "poll"],
+)
+def test_a_borrower_that_goes_away_leaves_the_socket_to_the_next_script(use: Callable[[Line], object]) -> None:
+    def borrower(line: Line) -> None:
+        borrow(line)
+        use(line)
+        arrive_late(line)
+
+    play(two_scripts, [Line.run_loop, borrower, receive_one], lambda line: line.check_each_once(b"1"), preemptions=1)
+
+
+def test_a_borrower_that_is_interrupted_leaves_the_socket_to_the_next_script() -> None:
+    def interrupted(line: Line) -> None:
+        line.places["interrupted"] = current()
+        try:
+            line.receive(1)
+        except KeyboardInterrupt:
+            arrive_late(line)
+        else:
+            line.finish()
+
+    def interrupt_and_receive(line: Line) -> None:
+        while "interrupted" not in line.places:
+            sleep(1)
+        line.places["interrupted"].interrupt()
+        receive_one(line)
+
+    play(two_scripts, [Line.run_loop, interrupted, interrupt_and_receive], lambda line: line.check_each_once(b"1"), preemptions=1)
+
+
+# --- the end ---
+
+
+@pytest.mark.parametrize("preemptions", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_close_ends_a_direct_read_and_closes_nothing_under_its_poll(preemptions: int) -> None:
+    def receive(line: Line) -> None:
+        try:
+            line.receive(2)
+        except Closed as reason:
+            line.reasons.append(reason)
+
+    def close(line: Line) -> None:
+        line.mailbox.close(CLOSED)
+        line.loop.stop()  # closes every reader first
+
+    def check(line: Line) -> None:
+        line.check_ended()
+        assert len(line.reasons) == 1
+        assert not line.reader.gates & LENT or line.reader.loan is None
+
+    play(Line, [Line.run_loop, receive, close], check, preemptions=preemptions)
+    play(Line, [Line.run_loop, receive, close, lambda line: line.arrive(b"1")], check, preemptions=1)
