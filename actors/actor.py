@@ -23,7 +23,7 @@ import sys
 from collections import deque
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import pykka
 from pykka import messages
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["REQUIRED_INSIDES", "Close", "Control", "SocketActor", "post"]
+
+A = TypeVar("A")
+K = TypeVar("K")
 
 log = logging.getLogger("actorbus.engine")
 
@@ -104,8 +107,8 @@ class Inbox:
 
     def _ring(self) -> None:
         if self._wake is not None and not self._woken and (self._control or self._data):
-            self._woken = True
             self._wake()
+            self._woken = True  # after it: Ctrl-C between the two costs a turn without work, the other way round all turns to come
 
     def put(self, envelope: Envelope[Any], /) -> None:
         """Pykka's entrance. An `ask` that comes too late gets its ActorDeadError through the future, a `tell` raises it."""
@@ -156,6 +159,10 @@ def post(ref: pykka.ActorRef[Any], message: Any) -> bool:
     return inbox.offer(Envelope(message))
 
 
+def _itself(actor: A) -> A:
+    return actor
+
+
 def _abandon(actor: SocketActor, sock: socket.socket) -> None:
     # One task: a loop of the actor's own ends with the actor, and would not come to a second one.
     try:
@@ -176,17 +183,23 @@ class SocketActor(pykka.Actor):
         super().__init__()
         self.loop = loop
         self.scope = scope.current()
-        self.closing = False  # somebody has asked for the end
+        self.closing = False  # somebody has asked for the end, and the actor will hear it
         self._dedicated = dedicated  # the loop is this actor's own, and ends with it
 
     @classmethod
     def open(cls, sock: socket.socket, loop: ReaderThread, **options: Any) -> Self:
         """Start an actor that owns `sock`, and return the actor itself. If that fails, or is interrupted, the socket is closed."""
+        return cls.open_for(_itself, sock, loop, **options)
+
+    @classmethod
+    def open_for(cls, make: Callable[[Self], K], sock: socket.socket, loop: ReaderThread, /, **options: Any) -> K:
+        """The same for a proxy: returns `make(actor)`, and an interrupt before that is made leaves nothing open either."""
         actor: Self | None = None
         try:
             actor = cls(sock, loop, **options)  # type: ignore[call-arg, arg-type]
             pykka.ActorRegistry.register(actor.actor_ref)
             actor._start_actor_loop()
+            return make(actor)
         except BaseException:
             if actor is None:
                 sock.close()
@@ -196,7 +209,6 @@ class SocketActor(pykka.Actor):
                 # On the reader thread, because its reader may be registered already: no descriptor is closed under a poller.
                 loop.call_soon(partial(_abandon, actor, sock))
             raise
-        return actor
 
     @staticmethod
     def _create_actor_inbox() -> Inbox:

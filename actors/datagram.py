@@ -241,11 +241,11 @@ class DatagramActor(SocketActor):
 
     def close_from_outside(self, linger: float, reason: BusError | None = None) -> Callable[[float | None], bool]:
         reason = reason or Closed(self.local_address)
-        self.closing = True
         self.mailbox.close(reason)
         answer: Answer[bool] = Answer()
         if not post(self.actor_ref, Close(reason, linger, answer)):
             answer.set(True)
+        self.closing = True  # asked only now: Ctrl-C before this leaves it to the next close, or to dropping the proxy
         return lambda deadline: bool(answer.wait(deadline))
 
     def on_receive(self, message: Any) -> None:

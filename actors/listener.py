@@ -115,11 +115,11 @@ class ListenerActor(SocketActor):
         return True if current().host is not None else wait(deadline_after(linger + 1.0))
 
     def close_from_outside(self, linger: float, reason: BusError | None = None) -> Callable[[float | None], bool]:
-        self.closing = True
         reason = reason or Closed(self.local_address)
         answer: Answer[bool] = Answer()
         if not post(self.actor_ref, Close(reason, linger, answer)):
             answer.set(True)
+        self.closing = True  # asked only now: Ctrl-C before this leaves it to the next close, or to dropping the proxy
         return lambda deadline: bool(answer.wait(deadline))
 
     def stop_requested(self, stopped: Callable[[], object]) -> None:

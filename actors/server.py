@@ -204,10 +204,10 @@ class ServerActor(ListenerActor):
         return wait(deadline_after(linger + 1.0))
 
     def close_from_outside(self, linger: float, reason: BusError | None = None) -> Callable[[float | None], bool]:
-        self.closing = True
         answer: Answer[bool] = Answer()
         if not post(self.actor_ref, Close(reason or Closed(self.local_address), linger, answer)):
             return lambda deadline: bool(self.stopped.wait(deadline))
+        self.closing = True
         # The port is free when the answer comes; then the clients are waited for.
         waits = [actor.close_from_outside(linger) for actor in list(self.clients)]
 

@@ -278,13 +278,13 @@ class StreamActor(SocketActor):
 
     def close_from_outside(self, linger: float, reason: BusError | None = None) -> Callable[[float | None], bool]:
         """Ask for a close; returns what waits for it, until a deadline."""
-        self.closing = True
         reason = reason or Closed(self.remote_address)
         self.outbox.refuse(reason)
         self.reader.input.close(reason)
         answer: Answer[bool] = Answer()
         if not post(self.actor_ref, Close(reason, linger, answer)):
             answer.set(self.acknowledged)
+        self.closing = True  # asked only now: Ctrl-C before this leaves it to the next close, or to dropping the proxy
         return lambda deadline: bool(answer.wait(deadline))
 
     def on_receive(self, message: Any) -> None:

@@ -153,7 +153,6 @@ class Waiter:
         self._interrupted = True
         self._wakeup.set()
 
-
     def withdraw(self) -> bool:
         """Undo `interrupt`, unless it was raised already. Returns whether there was one to undo."""
         pending, self._interrupted = self._interrupted, False

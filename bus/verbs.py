@@ -120,7 +120,7 @@ def connect(
         sock = connect_datagram(endpoint.host, endpoint.port, deadline)
         peer, _ = ends(sock)
         loop, dedicated = _loop(threads, sock)
-        return Connection(DatagramActor.open(sock, loop, peer=peer, dedicated=dedicated, **limits))
+        return DatagramActor.open_for(Connection, sock, loop, peer=peer, dedicated=dedicated, **limits)
     if endpoint.scheme == "unix":
         path = _unix_path(endpoint)
         sock = connect_unix(path, deadline)
@@ -129,19 +129,18 @@ def connect(
         sock = connect_stream(endpoint.host, endpoint.port, deadline)
         remote, local = ends(sock)
     loop, dedicated = _loop(threads, sock)
-    return Connection(
-        StreamActor.open(
-            sock,
-            loop,
-            remote_address=remote,
-            local_address=local,
-            framing=framing_,
-            max_size=max_size,
-            outbox_bytes=outbox_bytes,
-            stall_timeout=stall_timeout,
-            dedicated=dedicated,
-            **limits,
-        )
+    return StreamActor.open_for(
+        Connection,
+        sock,
+        loop,
+        remote_address=remote,
+        local_address=local,
+        framing=framing_,
+        max_size=max_size,
+        outbox_bytes=outbox_bytes,
+        stall_timeout=stall_timeout,
+        dedicated=dedicated,
+        **limits,
     )
 
 
@@ -187,7 +186,7 @@ def listen(
             stall_timeout=stall_timeout,
         )
 
-    return Listener(ListenerActor.open(sock, loop, admit=admit, keep=Connection, path=path, dedicated=dedicated))
+    return ListenerActor.open_for(Listener, sock, loop, admit=admit, keep=Connection, path=path, dedicated=dedicated)
 
 
 def bind(
@@ -208,8 +207,8 @@ def bind(
     _check_threads(threads)
     sock = bind_datagram(endpoint.host, endpoint.port, broadcast=broadcast)
     loop, dedicated = _loop(threads, sock)
-    return UdpSocket(
-        DatagramActor.open(sock, loop, mailbox_messages=mailbox_messages, mailbox_bytes=mailbox_bytes, dedicated=dedicated)
+    return DatagramActor.open_for(
+        UdpSocket, sock, loop, mailbox_messages=mailbox_messages, mailbox_bytes=mailbox_bytes, dedicated=dedicated
     )
 
 
@@ -243,10 +242,17 @@ def join(
     sock, own = join_group(endpoint.host, endpoint.port, interface=interface, ttl=ttl, loopback=loopback)
     loop, dedicated = _loop(threads, sock)
     group = sock.getsockname()
-    actor = DatagramActor.open(
-        sock, loop, group=group, local_address=own, mailbox_messages=mailbox_messages, mailbox_bytes=mailbox_bytes, dedicated=dedicated
+    address = format_address(group)
+    return DatagramActor.open_for(
+        lambda actor: Group(actor, address),
+        sock,
+        loop,
+        group=group,
+        local_address=own,
+        mailbox_messages=mailbox_messages,
+        mailbox_bytes=mailbox_bytes,
+        dedicated=dedicated,
     )
-    return Group(actor, format_address(group))
 
 
 def serve(
@@ -295,24 +301,22 @@ def serve(
     sock = listen_unix(path) if path else listen_stream(endpoint.host, endpoint.port)
     loop, _ = _loop(None, sock)
     home = object()
-    return Server(
-        ServerActor.open(
-            sock,
-            loop,
-            callbacks=Callbacks(on_message, on_connect, on_disconnect),
-            make_client=lambda actor: Client(actor, home),
-            framing=framing_,
-            max_size=max_size,
-            outbox_bytes=outbox_bytes,
-            stall_timeout=stall_timeout,
-            max_clients=max_clients,
-            max_clients_per_address=max_clients_per_address,
-            overflow=overflow,
-            serial=serial,
-            threads=threads,
-            path=path,
-        ),
-        home,
+    return ServerActor.open_for(
+        lambda actor: Server(actor, home),
+        sock,
+        loop,
+        callbacks=Callbacks(on_message, on_connect, on_disconnect),
+        make_client=lambda actor: Client(actor, home),
+        framing=framing_,
+        max_size=max_size,
+        outbox_bytes=outbox_bytes,
+        stall_timeout=stall_timeout,
+        max_clients=max_clients,
+        max_clients_per_address=max_clients_per_address,
+        overflow=overflow,
+        serial=serial,
+        threads=threads,
+        path=path,
     )
 
 

@@ -50,7 +50,7 @@ Schedule = Sequence[tuple[int, int]]
 
 START_OF_TIME = 1000.0  # not zero, so that "no deadline" and "at once" cannot be mistaken for each other
 LATENESS = 1e-6  # a wait never ends exactly at its deadline; this also gets a loop past rounding errors
-OPCODES_REPORTED = sys.version_info < (3, 13)  # 3.13.0 leaves out the first ones of some calls: nothing runs twice the same
+OPCODES_REPORTED = sys.version_info < (3, 12)  # from 3.12 on some are left out, now these and now those: nothing runs twice the same
 HANG = 20.0  # real seconds after which a thread that neither ends nor reaches a point is given up
 SHOWN_AROUND_A_SWITCH = 6
 NOT_SHOWN = frozenset((__file__, str(primitives.__file__), threading.__file__))  # frames that explain nothing

@@ -158,7 +158,8 @@ def test_a_direct_read_that_times_out_loses_nothing(preemptions: int) -> None:
     )
 
 
-def test_two_scripts_share_one_connection() -> None:
+@pytest.mark.parametrize("preemptions", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_two_scripts_share_one_connection(preemptions: int) -> None:
     play(
         lambda: Line(scripts=2),
         [
@@ -168,7 +169,7 @@ def test_two_scripts_share_one_connection() -> None:
             lambda line: line.arrive(b"1", b"2"),
         ],
         lambda line: line.check_each_once(b"1", b"2"),
-        preemptions=1,
+        preemptions=preemptions,
     )
 
 
