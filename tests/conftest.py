@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -108,6 +109,12 @@ _left_over = pytest.StashKey[list[str]]()
 def pytest_sessionstart(session: pytest.Session) -> None:
     session.config.stash[_threads_at_start] = set(threading.enumerate())
     session.config.stash[_left_over] = []
+
+
+def pytest_collection_finish() -> None:
+    # Modules and tests stay to the end. Frozen, they are not walked through at each of the thousands of collections that tests ask for.
+    gc.collect()
+    gc.freeze()
 
 
 def left_over_at_the_end(at_start: set[threading.Thread]) -> list[str]:

@@ -48,7 +48,7 @@ class Returned:
         deadline = time.monotonic() + WAIT / 2
         while any(now > before for now, before in zip(Holdings.now(), self.before, strict=True)) and time.monotonic() < deadline:
             gc.collect()  # an exception holds the frames that it came through, and they what their threads waited with
-            time.sleep(0.01)
+            time.sleep(0.03)
         after = Holdings.now()
         assert all(now <= before for now, before in zip(after, self.before, strict=True)), f"{self.before} became {after}"
 
