@@ -36,7 +36,6 @@ class Sender(Protocol):
     def send(self, data: bytes | memoryview, /) -> int: ...
 
 
-
 class Outbox:
     """The outgoing buffer of one stream connection. `address` is for error texts."""
 
@@ -285,6 +284,8 @@ class Outbox:
                 self._push()
 
     def _queue_up(self) -> Waiter:
+        if not self._behind:
+            self._ask()  # a second interrupt may have cut off the asking that the first one had called for
         waiter = current()
         self.congested = True
         if waiter not in self._waiters:

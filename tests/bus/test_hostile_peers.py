@@ -192,6 +192,7 @@ def test_the_others_notice_nothing_and_the_reason_can_be_read(
         assert any(address in record.getMessage() and re.search(expected, record.getMessage()) for record in caplog.records)
     assert all(record.name.startswith("actorbus.") for record in caplog.records)
 
+
 @pytest.fixture
 def quiet_server() -> Iterator[bus.Server]:
     with serve(answer, outbox_bytes=200_000) as server:
