@@ -230,7 +230,7 @@ class Outbox:
             self.congested = True
 
     def _ask(self) -> None:
-        """Interrupted between taking and writing: have the reader thread do the rest."""
+        """Have the reader thread write the rest. After an interrupt between taking and writing, too."""
         self._backlog(True)
         self._behind = True
 
@@ -257,10 +257,11 @@ class Outbox:
             pass
         except OSError as exc:
             self.ended = self._failed(exc)
-        behind = self._size > 0
-        if behind is not self._behind:
-            self._backlog(behind)
-            self._behind = behind
+        if self._size and not self._behind:
+            self._ask()
+        elif self._behind and not self._size:
+            self._behind = False  # before it is so: the other way round, an interrupt would leave it True and nobody writing
+            self._backlog(False)
         if self.congested and self._size <= self._max_bytes // LOW_WATER:
             self.congested = False
             self._wake()
@@ -281,7 +282,14 @@ class Outbox:
         """Write on; for the reader thread, when the socket is writable."""
         with self._lock:
             if self._flushing:
+                self._behind = True  # or nobody would call; an interrupt may have kept it from being noted
                 self._push()
+
+    def hurry(self) -> None:
+        """Make sure that somebody writes what waits: before a close, behind which no send will find that an interrupt cut off the asking."""
+        with self._lock:
+            if self._size and not self._behind:
+                self._ask()
 
     def _queue_up(self) -> Waiter:
         if not self._behind:

@@ -1,6 +1,6 @@
 """The actor of one stream connection, TCP or Unix: socket, framing, mailbox or callbacks, outbox, and an orderly end.
 
-How it ends. Each end learns a reason, once; the first one stays.
+Each end learns a reason, once; the first one stays.
 
     OPEN       messages in, messages out. The peer's FIN ends input only: what came before can still be answered.
     FLUSHING   closed here: takes nothing more, writes what was taken, reads and throws away.
@@ -254,10 +254,8 @@ class StreamActor(SocketActor):
         if not len(self.outbox) or self._stall_timeout is None:
             return
         if self.outbox.written - self._stall_written < STALL_BYTES:
-            seconds = f"{self._stall_timeout:g} s"
-            self.break_off(
-                Broken(self.remote_address, f"the peer has not read for {seconds}, with {len(self.outbox)} bytes waiting")
-            )
+            phrase = f"the peer has not read for {self._stall_timeout:g} s, with {len(self.outbox)} bytes waiting"
+            self.break_off(Broken(self.remote_address, phrase))
         else:
             self._watch_stall()
 
@@ -304,6 +302,7 @@ class StreamActor(SocketActor):
             self.outbox.refuse(message.reason)
             self.reader.input.end(message.reason)
             self._move(State.FLUSHING)
+            self.outbox.hurry()
             self._take_over_input()
         if self.state is not State.GONE:
             if self._linger_timer is not None:
