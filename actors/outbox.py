@@ -286,7 +286,7 @@ class Outbox:
                 self._push()
 
     def hurry(self) -> None:
-        """Make sure that somebody writes what waits: before a close, behind which no send will find that an interrupt cut off the asking."""
+        """Make sure that somebody writes what waits: before a close, after which no send will find that an interrupt cut it off."""
         with self._lock:
             if self._size and not self._behind:
                 self._ask()
