@@ -86,6 +86,8 @@ class ListenerActor(SocketActor):
                 return
 
     def _take(self, sock: socket.socket, peer: Any) -> None:
+        actor: StreamActor | None = None
+        self.accepted += 1  # now: on another reader thread its callbacks may run before `_admit` returns
         try:
             sockets.stream_options(sock)
             local = format_address(sock.getsockname())
@@ -97,16 +99,11 @@ class ListenerActor(SocketActor):
                 scope.enter(previous)
         except OSError as exc:  # it has left again
             log.info("a connection to %s ended before it began: %s", self.local_address, exc)
-            sock.close()
-            return
-        except BaseException:
-            sock.close()
-            raise
-        if actor is None:
-            sock.close()
-            return
-        self.accepted += 1
-        if self._keep is not None:
+        finally:
+            if actor is None:
+                self.accepted -= 1
+                sock.close()
+        if actor is not None and self._keep is not None:
             self.mailbox.put((self._keep(actor),), 0)
 
     def close(self, linger: float = LINGER) -> bool:
