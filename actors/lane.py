@@ -78,7 +78,8 @@ class SerialLine:
 
 
 class Lane(StreamReader):
-    """See the module. `client` is handed to the callbacks; `left()` is called before the last one, `finished()` after it.
+    """See the module. `client` is handed to the callbacks; `entered()` is called before the first, `left()` before the last one,
+    `finished()` after it.
     """
 
     __slots__ = (
@@ -98,6 +99,7 @@ class Lane(StreamReader):
         "actor",
         "client",
         "ended",
+        "enter",
         "pending",
         "running",
         "slow",
@@ -109,6 +111,7 @@ class Lane(StreamReader):
         *reader: Any,
         callbacks: Callbacks,
         client: Any,
+        entered: Callable[[], object],
         left: Callable[[], object],
         finished: Callable[[], object],
         serial: SerialLine | None = None,
@@ -128,6 +131,7 @@ class Lane(StreamReader):
         self._callbacks = callbacks
         self._on_message = callbacks.message
         self._next: Message | None = None  # goes before `pending`; only from a turn to its drain
+        self.enter = entered
         self._left = left
         self._when_finished = finished
         self._serial = serial

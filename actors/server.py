@@ -142,12 +142,16 @@ class ServerActor(ListenerActor):
     def _make_lane(self, actor: StreamActor, *reader: Any, **options: Any) -> Lane:
         client = self._make_client(actor)
         self._unfinished.add(actor)
-        self.clients[actor] = client  # before any callback, and before the first byte is read
+
+        def enter() -> None:
+            self.clients[actor] = client  # whole by now, and no byte is read yet
+
         return Lane(
             actor,
             *reader,
             callbacks=self._callbacks,
             client=client,
+            entered=enter,
             left=lambda: self.clients.pop(actor, None),
             finished=lambda: self._client_finished(actor),
             serial=self._serial,

@@ -144,9 +144,10 @@ class StreamActor(SocketActor):
             self.mailbox.use_direct(self.reader.direct)
 
     def on_start(self) -> None:
-        self.reader.start()
         if self.lane is not None:
+            self.lane.enter()
             self.loop.call_soon(self.lane.settle)
+        self.reader.start()
 
     # -- output, in the caller's thread -------------------------------------------------------------------------------
 

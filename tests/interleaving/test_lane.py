@@ -61,6 +61,7 @@ class Client:
             *reader,
             callbacks=Callbacks(self.on_message, self.on_connect, self.on_disconnect),
             client=self,
+            entered=lambda: None,
             left=lambda: None,
             finished=self.end,
             **options,
