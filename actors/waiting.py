@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
@@ -75,9 +76,10 @@ class Waiter:
     `host` is set while the thread runs a user's callback: such a thread is on loan from the engine.
     """
 
-    __slots__ = ("__weakref__", "_events", "_fd", "_interrupted", "_poll", "_poller", "_wakeup", "host", "unpark")
+    __slots__ = ("__weakref__", "_events", "_fd", "_interrupted", "_owner", "_poll", "_poller", "_wakeup", "host", "unpark")
 
     def __init__(self) -> None:
+        self._owner = weakref.ref(threading.current_thread())
         self._wakeup = Wakeup()
         self.unpark = self._wakeup.set
         self.host: Host | None = None
@@ -152,6 +154,12 @@ class Waiter:
         """Make the blocking call that runs now, or else the next one, raise KeyboardInterrupt."""
         self._interrupted = True
         self._wakeup.set()
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether its thread has ended. A traceback may hold it beyond that, while another thread has the number already."""
+        owner = self._owner()
+        return owner is None or not owner.is_alive()
 
     def withdraw(self) -> bool:
         """Undo `interrupt`, unless it was raised already. Returns whether there was one to undo."""
@@ -237,7 +245,7 @@ def interrupt(thread_ids: Iterable[int]) -> None:
     with _lock:
         for ident in thread_ids:
             waiter = _waiters.get(ident)
-            if waiter is None:
+            if waiter is None or waiter.orphaned:
                 _to_interrupt.add(ident)
             else:
                 waiter.interrupt()
@@ -249,7 +257,7 @@ def withdraw(thread_ids: Iterable[int]) -> list[int]:
     with _lock:
         for ident in thread_ids:
             waiter = _waiters.get(ident)
-            if waiter is not None and waiter.withdraw():
+            if waiter is not None and not waiter.orphaned and waiter.withdraw():
                 taken_back.append(ident)
             elif ident in _to_interrupt:
                 _to_interrupt.discard(ident)

@@ -225,7 +225,38 @@ def test_one_interrupts_a_thread_by_its_id() -> None:
     assert outcome == ["interrupted"]
 
 
-def test_a_thread_can_be_interrupted_before_it_waits_for_the_first_time() -> None:
+def test_an_interrupt_reaches_the_thread_that_has_the_number_now() -> None:
+    kept: list[Waiter] = []  # as a traceback may, long after its thread
+
+    def wait_for_ever() -> None:
+        may_wait.wait(BOUND)
+        try:
+            sleep(BOUND)
+        except KeyboardInterrupt:
+            struck.append(True)
+
+    struck: list[bool] = []
+    for _ in range(200):
+        may_wait = threading.Event()
+        first = in_thread(lambda: kept.append(current()))
+        number = first.ident
+        assert joined(first)
+        second = in_thread(wait_for_ever)
+        if second.ident == number:
+            interrupt([number] if number is not None else [])
+            may_wait.set()
+            assert joined(second)
+            assert struck == [True]
+            return
+        assert second.ident is not None
+        interrupt([second.ident])
+        may_wait.set()
+        assert joined(second)
+        struck.clear()
+    pytest.skip("thread numbers are not given again here")
+
+
+def test_a_thread_can_be_struckbefore_it_waits_for_the_first_time() -> None:
     started, go_on = threading.Event(), threading.Event()
     outcome: list[str] = []
 
