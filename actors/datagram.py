@@ -22,7 +22,7 @@ from actors import sockets
 from actors.actor import Close, SocketActor, post
 from actors.errors import Broken, BusError, Closed, NotSent, TooLarge
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES, Mailbox
-from actors.message import Message
+from actors.message import Message, Sendable, encode
 from actors.reader import Reader
 from actors.readerthread import ReaderThread
 from actors.resolving import format_address
@@ -161,18 +161,18 @@ class DatagramActor(SocketActor):
 
     # -- output, in the caller's thread -------------------------------------------------------------------------------
 
-    def send_many(self, payloads: Iterable[bytes], deadline: float | None) -> None:
+    def send_many(self, messages: Iterable[Sendable], deadline: float | None) -> None:
         """Send several to the connected peer. The NotSent that may come of it tells in `accepted` how many went."""
-        for count, payload in enumerate(payloads):
+        for count, payload in enumerate([encode(message) for message in messages]):
             try:
                 self.send_to(payload, None, deadline)
             except NotSent as exc:
                 exc.accepted = count
                 raise
 
-    def send(self, data: bytes, timeout: float | None) -> None:
+    def send(self, message: Sendable, timeout: float | None) -> None:
         """Send one datagram to the connected peer."""
-        self.send_to(data, None, deadline_after(timeout))
+        self.send_to(encode(message), None, deadline_after(timeout))
 
     def send_to(self, data: bytes, target: Any, deadline: float | None) -> None:
         """Send one datagram to a socket address, or to the connected peer when that is None.

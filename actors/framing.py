@@ -7,15 +7,34 @@
 `RAW`             no frames: a message is what one read of the socket gave
 ================  =====================================================================================================
 
-A framing is a value without state: `parse` is given all bytes that are not yet a message and answers with the messages in them and what is
-left over. So a reader that is interrupted between reading and parsing has lost nothing; it parses again.
+A framing of these is a value without state: `parse` is given all bytes that are not yet a message and answers with the messages in them and
+what is left over. So a reader that is interrupted between reading and parsing has lost nothing; it parses again.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-__all__ = ["ETX", "FRAMINGS", "LENGTH", "LINES", "RAW", "FrameTooLarge", "Framing", "Parsed", "Unparsed"]
+if TYPE_CHECKING:
+    from actors.errors import BusError
+
+__all__ = [
+    "ETX",
+    "FRAMINGS",
+    "LENGTH",
+    "LINES",
+    "RAW",
+    "TEXT_MARK",
+    "Fed",
+    "FrameTooLarge",
+    "Framing",
+    "Parsed",
+    "Unparsed",
+    "count_chunks",
+    "left_over",
+]
+
+TEXT_MARK = 0x81  # a whole text frame of a WebSocket, the one framing that marks text
 
 
 class FrameTooLarge(Exception):
@@ -27,21 +46,36 @@ class FrameTooLarge(Exception):
 
 
 class Unparsed(NamedTuple):
-    """Bytes that are not yet a message: the chunks, the sum of the first `counted` of them, and the size at which to look again."""
+    """Bytes that are not yet a message: the chunks, the sum of the first `counted` of them, and the size at which to look again.
+
+    `special`: what comes first is not for `parse`, but for `feed` of a framing that has one.
+    """
 
     chunks: list[bytes]
     counted: int = 0
     size: int = 0
     needed: int = 0
+    special: bool = False
 
 
 class Parsed(NamedTuple):
     messages: list[bytes]
     unparsed: Unparsed
+    texts: list[bool] | None = None  # which of them are text, if the framing marks that
+
+
+class Fed(NamedTuple):
+    """What `feed` made of the bytes; with the reason, if that was the end of the input."""
+
+    messages: list[bytes]
+    unparsed: Unparsed
+    texts: list[bool] | None = None
+    reason: BusError | None = None
 
 
 class Framing(Protocol):
     name: str
+    marks_text: bool  # whether a message says if it is text; if so, one that `sole` knows and that is text begins with TEXT_MARK
 
     def frame(self, payload: bytes) -> bytes:
         """The bytes on the wire for a payload. Raises ValueError when this framing cannot carry it."""
@@ -55,27 +89,47 @@ class Framing(Protocol):
         """Take the whole messages out. Changes nothing. Raises FrameTooLarge."""
         ...
 
+    def feed(self, unparsed: Unparsed) -> Fed:
+        """Take in what `parse` has called special. May write, and change what comes next; on the reader thread."""
+        ...
+
+    def cut_off(self, left: int) -> BusError | None:
+        """What the end of the stream means, with so many bytes left over, where that is not what it means for most."""
+        ...
+
 
 MERGE_CHUNKS = 1024  # a peer that trickles single bytes costs 33 bytes of memory for each until they are merged
 
 
-def _count(unparsed: Unparsed) -> Unparsed:
+def count_chunks(unparsed: Unparsed) -> Unparsed:
     """The same with every chunk counted, and merged when there are very many."""
-    chunks, counted, size, needed = unparsed
+    chunks, counted, size, needed, special = unparsed
     if counted == len(chunks):
         return unparsed
     for chunk in chunks[counted:] if counted else chunks:
         size += len(chunk)
     if len(chunks) > MERGE_CHUNKS:
         chunks = [b"".join(chunks)]
-    return Unparsed(chunks, len(chunks), size, needed)
+    return Unparsed(chunks, len(chunks), size, needed, special)
 
 
-def _left_over(data: bytes, needed: int = 0) -> Unparsed:
-    return Unparsed([data], 1, len(data), needed) if data else Unparsed([])
+def left_over(data: bytes, needed: int = 0, special: bool = False) -> Unparsed:
+    return Unparsed([data], 1, len(data), needed, special) if data else Unparsed([])
 
 
-class _Length:
+class _Stateless:
+    """A framing whose `parse` says all there is to say."""
+
+    marks_text = False
+
+    def feed(self, unparsed: Unparsed) -> Fed:
+        raise AssertionError(f"{self} calls nothing special")
+
+    def cut_off(self, left: int) -> BusError | None:
+        return None
+
+
+class _Length(_Stateless):
     name = "length"
 
     def frame(self, payload: bytes) -> bytes:
@@ -87,7 +141,7 @@ class _Length:
         return None
 
     def parse(self, unparsed: Unparsed, max_size: int) -> Parsed:
-        unparsed = _count(unparsed)
+        unparsed = count_chunks(unparsed)
         if unparsed.size < unparsed.needed:
             return Parsed([], unparsed)
         data = b"".join(unparsed.chunks)
@@ -99,13 +153,13 @@ class _Length:
             if end - start - 4 > max_size:
                 raise FrameTooLarge(f"a frame of {end - start - 4} bytes is over max_size={max_size}", messages)
             if end > size:
-                return Parsed(messages, _left_over(data[start:], end - start))
+                return Parsed(messages, left_over(data[start:], end - start))
             messages.append(data[start + 4 : end])
             start = end
-        return Parsed(messages, _left_over(data[start:], 4))
+        return Parsed(messages, left_over(data[start:], 4))
 
 
-class _Terminated:
+class _Terminated(_Stateless):
     def __init__(self, name: str, terminator: bytes, shown: str, strip: bytes = b"") -> None:
         self.name = name
         self._terminator = terminator
@@ -124,13 +178,13 @@ class _Terminated:
         return data[:-2] if self._strip and data.endswith(self._strip, 0, last) else data[:-1]
 
     def parse(self, unparsed: Unparsed, max_size: int) -> Parsed:
-        chunks, counted, _, _ = unparsed
+        chunks, counted, *_ = unparsed
         terminator = self._terminator
         for chunk in chunks[counted:] if counted else chunks:
             if terminator in chunk:
                 break
         else:
-            unparsed = _count(unparsed)
+            unparsed = count_chunks(unparsed)
             if unparsed.size > max_size + len(self._strip):
                 raise FrameTooLarge(f"{unparsed.size} bytes without {self._shown} are over max_size={max_size}", [])
             return Parsed([], unparsed)
@@ -144,10 +198,10 @@ class _Terminated:
                 raise FrameTooLarge(f"a message of {len(message)} bytes is over max_size={max_size}", messages[:index])
         if len(rest) > max_size + len(self._strip):
             raise FrameTooLarge(f"{len(rest)} bytes without {self._shown} are over max_size={max_size}", messages)
-        return Parsed(messages, _left_over(rest))
+        return Parsed(messages, left_over(rest))
 
 
-class _Raw:
+class _Raw(_Stateless):
     name = "raw"
 
     def frame(self, payload: bytes) -> bytes:

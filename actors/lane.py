@@ -22,9 +22,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from actors import crew, scope, waiting
-from actors.errors import Broken, BusError, TooLarge
-from actors.framing import Unparsed
-from actors.message import Message, Sendable, encode
+from actors.errors import Broken, BusError
+from actors.framing import TEXT_MARK, Unparsed
+from actors.message import Message, Sendable
 from actors.poller import IN
 from actors.reader import SERVING
 from actors.streamreader import READ_SIZE, StreamReader
@@ -141,6 +141,16 @@ class Lane(StreamReader):
         self._muted = False  # a callback raised, or we closed: no message is handed out any more
         self._finished = False  # the last callback has run
 
+    def admit(self, callbacks: Callbacks, client: Any) -> None:
+        """From now on there is a client, with these callbacks. On the reader thread, before any message."""
+        self._callbacks = callbacks
+        self._on_message = callbacks.message
+        self._met = callbacks.connected is None
+        self.client = client
+        self.enter()
+        if callbacks.connected is not None:
+            self.pending.append(self._connected)
+
     # -- input, on the reader thread ----------------------------------------------------------------------------------
 
     def on_ready(self, mask: int) -> None:
@@ -157,7 +167,7 @@ class Lane(StreamReader):
             if sole is not None:
                 self.messages_in += 1
                 self.bytes_in += len(sole)
-                message = Message(sole, self._source)
+                message = Message(sole, self._source, data[0] == TEXT_MARK if self._framing.marks_text else None)
                 if self.pending or self.running or self.slow or self._serial is not None:
                     self.pending.append(message)
                     self.settle()
@@ -282,10 +292,7 @@ class Lane(StreamReader):
                 if type(item) is Message:
                     answer = None if self._muted else self._on_message(item, self.client)
                     if answer is not None:
-                        payload = answer.data if type(answer) is Message else encode(answer)
-                        if len(payload) > self.max_size:
-                            raise TooLarge(self._source, f"a reply of {len(payload)} bytes is over max_size={self.max_size}")
-                        outbox.force(self._framing.frame(payload))
+                        outbox.force(self.actor.frame(answer))
                 else:
                     item()  # type: ignore[operator]
             except BusError as exc:
@@ -307,7 +314,7 @@ class Lane(StreamReader):
         reason = Broken(self.actor.remote_address, f"its callback raised {what}").because(exc)
         self._muted = True
         if self.ended is None:
-            self.thread.call_soon(lambda: self.actor.break_off(reason))
+            self.thread.call_soon(lambda: self.actor.fail(reason))
 
     def _connected(self) -> None:
         if self._callbacks.connected is not None and not self._muted:

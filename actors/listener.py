@@ -104,7 +104,11 @@ class ListenerActor(SocketActor):
                 self.accepted -= 1
                 sock.close()
         if actor is not None and self._keep is not None:
-            self.mailbox.put((self._keep(actor),), 0)
+            actor.when_ready(self._keep_it)
+
+    def _keep_it(self, actor: StreamActor) -> None:
+        assert self._keep is not None
+        self.mailbox.put((self._keep(actor),), 0)
 
     def close(self, linger: float = LINGER) -> bool:
         """Stop listening; from any thread. Connections that nobody took are closed. The port is free on return."""

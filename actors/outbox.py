@@ -211,6 +211,12 @@ class Outbox:
                 if self._size >= self._max_bytes:
                     self.congested = True
 
+    def append(self, frame: bytes) -> None:
+        """Take the frame although nothing more is taken, unless nothing is written any more: a protocol's last word."""
+        with self._lock:
+            if self._flushing:
+                self._take(frame, len(frame), 0)
+
     def _take(self, frame: bytes, size: int, messages: int) -> None:
         # Stores without a call between them: an interrupt finds the frame taken or not.
         if self._size:

@@ -34,19 +34,20 @@ if TYPE_CHECKING:
 
     from actors.readerthread import ReaderThread
 
-__all__ = ["ENDED", "FULL", "LENT", "SERVING", "Reader"]
+__all__ = ["ENDED", "FULL", "LENT", "RETRY", "SERVING", "SPECIAL", "Reader"]
 
 # Why a socket is not polled for input.
 FULL = 1  # the mailbox is above high water
 LENT = 2  # a script reads it
 SERVING = 4  # its callback runs elsewhere, or its replies wait for the peer to read
 ENDED = 8  # no input will come any more
+SPECIAL = 16  # what was read waits for the reader thread
 
 # Masks that are none.
 UNREGISTERED = -1
 UNKNOWN = -2
 
-RETRY_CLOSE = 0.001
+RETRY = 0.001
 CANNOT = (False, None)
 
 
@@ -328,7 +329,7 @@ class Reader:
         if loan is not None:
             loan.waiter.unpark()
         if not self.revoke() or not self.read_lock.acquire(False):
-            self.thread.call_later(RETRY_CLOSE, self.release)
+            self.thread.call_later(RETRY, self.release)
             return
         try:
             with self.write_lock, self.mutex:

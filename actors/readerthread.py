@@ -21,7 +21,7 @@ from collections.abc import Callable
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
-from threading import Event, Lock
+from threading import Event, Lock, get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
@@ -84,6 +84,7 @@ class ReaderThread:
         self._sweep_at = 0.0
         self._lock = Lock()
         self._token = 0
+        self._ident = 0
         self._lane: Lane | None = None
         self._since = 0.0
         self._serves = 0
@@ -95,6 +96,10 @@ class ReaderThread:
         return crew.run(partial(self._run, 0))
 
     # -- for any thread -----------------------------------------------------------------------------------------------
+
+    def is_current(self) -> bool:
+        """Whether the calling thread has the baton."""
+        return self._ident == get_ident()
 
     def call_soon(self, call: Callable[[], object]) -> None:
         """Have `call()` run on the reader thread, after what was asked for earlier."""
@@ -134,6 +139,7 @@ class ReaderThread:
         return timer
 
     def _run(self, token: int) -> None:
+        self._ident = get_ident()
         ready = self._ready
         readers = self._readers
         poll = self._poller.poll

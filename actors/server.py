@@ -6,18 +6,22 @@ import logging
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from actors import hosting
 from actors.actor import Close, post
-from actors.errors import Broken, BusError, Closed
+from actors.errors import Broken, BusError, Closed, TooLarge
 from actors.framing import LENGTH, Framing
 from actors.lane import Callbacks, Lane, SerialLine
 from actors.listener import ListenerActor
+from actors.message import Sendable, encode
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.readerthread import ReaderThread
 from actors.stream import LINGER, STALL_TIMEOUT, StreamActor
 from actors.waiting import Answer, current, deadline_after
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["MAX_CLIENTS", "MAX_SIZE", "BroadcastReport", "ServerActor", "Threads"]
 
@@ -25,6 +29,8 @@ log = logging.getLogger("actorbus.server")
 
 MAX_SIZE = 1024 * 1024  # of a message from a client; a server has many, and knows none of them
 MAX_CLIENTS = 10_000
+
+NOBODY = Callbacks(lambda message, client: None)  # of a client that is not admitted yet
 
 Threads = int | Literal["own"] | None
 
@@ -53,6 +59,7 @@ class ServerActor(ListenerActor):
     """
 
     keeps_alive = True
+    client_type: type[StreamActor] = StreamActor
 
     def __init__(
         self,
@@ -71,8 +78,14 @@ class ServerActor(ListenerActor):
         serial: bool = False,
         threads: Threads = None,
         path: str | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__(sock, loop, admit=self._admit_client, path=path)
+        self._tls = tls
+        if tls is not None:
+            from actors.tlsstream import TlsStreamActor
+
+            self.client_type = TlsStreamActor
         self.clients: dict[StreamActor, Any] = {}
         self.refused = 0
         self.skipped = 0
@@ -110,7 +123,7 @@ class ServerActor(ListenerActor):
             self._refuse(remote, f"there are {self._per_address[host]} from there already")
             return None
         loop = self._loop_for_client()
-        actor = StreamActor.open(
+        actor = self.client_type.open(
             sock,
             loop,
             remote_address=remote,
@@ -122,10 +135,20 @@ class ServerActor(ListenerActor):
             make_lane=self._make_lane,
             on_gone=lambda actor, reason: self.loop.call_soon(lambda: self._client_gone(actor, host, reason)),
             dedicated=self._own,
+            **self._client_options(),
         )
         self._present.add(actor)
         self._per_address[host] = self._per_address.get(host, 0) + 1
         return actor
+
+    def _client_options(self) -> dict[str, Any]:
+        return {} if self._tls is None else {"context": self._tls, "ready": self._ready}
+
+    def _ready(self, actor: StreamActor) -> None:
+        """Its TLS handshake is over: now it is a client."""
+        assert actor.lane is not None
+        actor.lane.admit(self._callbacks, self._make_client(actor))
+        actor.lane.settle()
 
     def _refuse(self, remote: str, reason: str) -> None:
         self.refused += 1
@@ -144,12 +167,12 @@ class ServerActor(ListenerActor):
         self._unfinished.add(actor)
 
         def enter() -> None:
-            self.clients[actor] = client  # whole by now, and no byte is read yet
+            self.clients[actor] = lane.client  # whole by now, and no message is read yet
 
-        return Lane(
+        lane = Lane(
             actor,
             *reader,
-            callbacks=self._callbacks,
+            callbacks=self._callbacks if self._tls is None else NOBODY,
             client=client,
             entered=enter,
             left=lambda: self.clients.pop(actor, None),
@@ -157,6 +180,7 @@ class ServerActor(ListenerActor):
             serial=self._serial,
             **options,
         )
+        return lane
 
     def _client_finished(self, actor: StreamActor) -> None:
         """A client's last callback has run, on whichever thread; that may be after its descriptor has gone."""
@@ -175,6 +199,13 @@ class ServerActor(ListenerActor):
         self._maybe_finish()
 
     # -- from any thread ----------------------------------------------------------------------------------------------
+
+    def frame(self, message: Sendable) -> bytes:
+        """The message as every client gets it. Raises TooLarge, TypeError, ValueError."""
+        payload = encode(message)
+        if len(payload) > self.max_size:
+            raise TooLarge("all clients", f"{len(payload)} bytes are over max_size={self.max_size}")
+        return self.framing.frame(payload)
 
     def broadcast(self, frame: bytes, to: Iterable[StreamActor] | None) -> BroadcastReport:
         """Give the same bytes to every client, or to those of `to`. Waits for nobody."""

@@ -79,6 +79,10 @@ def kernel_drops(sock: socket.socket) -> int:
 
 def broken_phrase(exc: OSError) -> str:
     """How a link failed, in words."""
+    if hasattr(exc, "library"):  # an ssl.SSLError, whose errno is of another kind
+        from actors.tls import tls_phrase
+
+        return tls_phrase(exc)
     if exc.errno == errno.ECONNRESET:
         return "the peer reset it"
     if exc.errno == errno.EPIPE:

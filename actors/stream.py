@@ -1,15 +1,7 @@
 """The actor of one stream connection, TCP or Unix: socket, framing, mailbox or callbacks, outbox, and an orderly end.
 
-Each end learns a reason, once; the first one stays.
-
-    OPEN       messages in, messages out. The peer's FIN ends input only: what came before can still be answered.
-    FLUSHING   closed here: takes nothing more, writes what was taken, reads and throws away.
-    LINGERING  all is written and our FIN is sent; waits for the peer's TCP to acknowledge and for its FIN, so that no unread byte
-               makes the kernel send a reset that would destroy what is still on its way.
-    GONE       the descriptor is closed.
-
-`MOVES` is the table; `_move` is the only way from state to state, and runs on the reader thread. Threads: `fill` runs where the read lock
-is held (reader thread or a borrowing script), the outbox locks itself, everything else belongs to the reader thread.
+How it ends: see `actors.states`. `_move` is the only way from state to state, and runs on the reader thread. Threads: `fill` runs where
+the read lock is held (reader thread or a borrowing script), the outbox locks itself, everything else belongs to the reader thread.
 """
 
 from __future__ import annotations
@@ -18,7 +10,6 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Iterable
-from enum import Enum
 from typing import Any
 
 from actors import sockets
@@ -28,11 +19,14 @@ from actors.framing import LENGTH, Framing
 from actors.lane import Lane
 from actors.mailbox import MAX_BYTES as MAILBOX_BYTES
 from actors.mailbox import MAX_MESSAGES, Mailbox
-from actors.message import Message
+from actors.message import Message, Sendable, encode
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.outbox import Outbox
+from actors.poller import IN
 from actors.reader import FULL, SERVING
 from actors.readerthread import ReaderThread, Timer
+from actors.stall import STALL_TIMEOUT, StallWatch
+from actors.states import MOVES, State
 from actors.stats import Stats
 from actors.streamreader import StreamReader
 from actors.waiting import Answer, Call, current, deadline_after
@@ -42,25 +36,8 @@ __all__ = ["LINGER", "MAX_SIZE", "STALL_TIMEOUT", "State", "StreamActor"]
 log = logging.getLogger("actorbus.stream")
 
 MAX_SIZE = 16 * 1024 * 1024
-STALL_TIMEOUT = 20.0
-STALL_BYTES = 1024  # a peer that takes less than this in STALL_TIMEOUT is as good as dead; it would hold our memory for ever
 LINGER = 5.0
 ACK_LOOKS = (0.0002, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # when to look whether the peer's TCP has acknowledged
-
-
-class State(Enum):
-    OPEN = "open"
-    FLUSHING = "flushing"
-    LINGERING = "lingering"
-    GONE = "closed"
-
-
-MOVES = {
-    State.OPEN: (State.FLUSHING, State.GONE),
-    State.FLUSHING: (State.LINGERING, State.GONE),
-    State.LINGERING: (State.GONE,),
-    State.GONE: (),
-}
 
 
 def weigh(message: Message) -> int:
@@ -93,6 +70,9 @@ class StreamActor(SocketActor):
     ) -> None:
         super().__init__(loop, dedicated=dedicated)
         sock.setblocking(False)
+        self._encrypted = hasattr(sock, "on_shaken")  # a TlsSocket
+        if self._encrypted:
+            sock.loop = loop  # type: ignore[attr-defined]
         self.remote_address = remote_address
         self.local_address = local_address
         self.framing = framing
@@ -102,9 +82,6 @@ class StreamActor(SocketActor):
         self.acknowledged = False  # after the end: the peer's TCP took everything
         self._input_over = False
         self._dead = False  # a reset came while lingering: no acknowledgement will
-        self._stall_timeout = stall_timeout
-        self._stall_timer: Timer | None = None
-        self._stall_written = 0
         self._linger_timer: Timer | None = None
         self._answers: list[Answer[bool]] = []
         self._looks = 0
@@ -117,16 +94,10 @@ class StreamActor(SocketActor):
             drained=self._drained,
             max_bytes=outbox_bytes,
         )
-        options: dict[str, Any] = {
-            "source": remote_address,
-            "framing": framing,
-            "max_size": max_size,
-            "flush": self.outbox.flush,
-            "hung_up": self._hung_up,
-            "write_lock": self.outbox.lock,
-            "over": self._input_over_with,
-            "discarded": self._discarded,
-        }
+        self._stall = StallWatch(self.outbox, loop, stall_timeout, lambda phrase: self.break_off(Broken(remote_address, phrase)))
+        options: dict[str, Any] = {"source": remote_address, "framing": framing, "max_size": max_size}
+        options |= {"flush": self.outbox.flush, "hung_up": self._hung_up, "write_lock": self.outbox.lock}
+        options |= {"over": self._input_over_with, "discarded": self._discarded}
         self.lane: Lane | None = None
         self.reader: StreamReader
         self.mailbox: Mailbox[Message]  # only without a lane
@@ -141,41 +112,51 @@ class StreamActor(SocketActor):
                 resume=lambda: self.reader.open(FULL),
             )
             self.reader = StreamReader(sock, loop, mailbox=self.mailbox, **options)
-            self.mailbox.use_direct(self.reader.direct)
+            if not self._encrypted:
+                self.mailbox.use_direct(self.reader.direct)
 
     def on_start(self) -> None:
         if self.lane is not None:
-            self.lane.enter()
-            self.loop.call_soon(self.lane.settle)
+            self._enter()
         self.reader.start()
+        if self._encrypted:  # what came with the handshake is decrypted already, and no poller knows of it
+            self.loop.call_soon(lambda: self.reader.on_ready(IN))
+
+    def when_ready(self, call: Callable[[StreamActor], object]) -> None:
+        """Call it once messages can come. On the reader thread, where it was opened."""
+        call(self)
+
+    def _enter(self) -> None:
+        """Become a server's client, before the first byte is read."""
+        assert self.lane is not None
+        self.lane.enter()
+        self.loop.call_soon(self.lane.settle)
 
     # -- output, in the caller's thread -------------------------------------------------------------------------------
 
-    def frame(self, payload: bytes) -> bytes:
-        """The payload framed. Raises TooLarge over `max_size`, ValueError when the framing cannot carry it."""
+    def frame(self, message: Sendable) -> bytes:
+        """The message on the wire. Raises TooLarge over `max_size`, TypeError, ValueError when the framing cannot carry it."""
+        payload = encode(message)
         if len(payload) > self.max_size:
             raise TooLarge(self.remote_address, f"{len(payload)} bytes are over max_size={self.max_size}")
         return self.framing.frame(payload)
 
-    def send(self, payload: bytes, timeout: float | None) -> None:
-        frame = self.frame(payload)
+    def send(self, message: Sendable, timeout: float | None) -> None:
+        frame = self.frame(message)
         if not self.outbox.try_send(frame):
             self.outbox.send(frame, deadline_after(timeout))
 
-    def send_many(self, payloads: Iterable[bytes], deadline: float | None) -> None:
-        self.outbox.send_many([self.frame(payload) for payload in payloads], deadline)
+    def send_many(self, messages: Iterable[Sendable], deadline: float | None) -> None:
+        self.outbox.send_many([self.frame(message) for message in messages], deadline)
 
     def stats(self) -> Stats:
         outbox = self.outbox
+        reader = self.reader
         return Stats(
-            messages_in=self.reader.messages_in,
-            messages_out=outbox.messages,
-            bytes_in=self.reader.bytes_in,
-            bytes_out=outbox.bytes,
+            messages_in=reader.messages_in, bytes_in=reader.bytes_in, dropped=reader.dropped,
+            messages_out=outbox.messages, bytes_out=outbox.bytes, unsent=outbox.unsent,
             waiting_in=len(self.lane.pending if self.lane is not None else self.mailbox),
             waiting_out=len(outbox),
-            unsent=outbox.unsent,
-            dropped=self.reader.dropped,
         )
 
     # -- called by the outbox, with its lock held, and by the reader --------------------------------------------------
@@ -246,19 +227,8 @@ class StreamActor(SocketActor):
             self._close(Close(reason or PeerClosed(self.remote_address), LINGER))
 
     def _watch_stall(self) -> None:
-        if self._stall_timer is None and self._stall_timeout is not None and self.state is not State.GONE:
-            self._stall_written = self.outbox.written
-            self._stall_timer = self.loop.call_later(self._stall_timeout, self._check_stall)
-
-    def _check_stall(self) -> None:
-        self._stall_timer = None
-        if not len(self.outbox) or self._stall_timeout is None:
-            return
-        if self.outbox.written - self._stall_written < STALL_BYTES:
-            phrase = f"the peer has not read for {self._stall_timeout:g} s, with {len(self.outbox)} bytes waiting"
-            self.break_off(Broken(self.remote_address, phrase))
-        else:
-            self._watch_stall()
+        if self.state is not State.GONE:
+            self._stall.begin()
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -321,8 +291,11 @@ class StreamActor(SocketActor):
         if not reader.revoke():
             self.loop.call_later(0.001, self._take_over_input)
             return
-        reader.discard()
+        self._throw_away_input()
         reader.open(FULL | SERVING)
+
+    def _throw_away_input(self) -> None:
+        self.reader.discard()
 
     def _move(self, state: State) -> None:
         assert state in MOVES[self.state], (self.state, state)
@@ -332,7 +305,7 @@ class StreamActor(SocketActor):
         """Go on with closing as far as it goes now."""
         if self._dead and self.state in (State.FLUSHING, State.LINGERING):
             self._give_up()
-        elif self.state is State.FLUSHING and not len(self.outbox):
+        elif self.state is State.FLUSHING and not len(self.outbox) and self._parted():
             try:
                 self.reader.sock.shutdown(socket.SHUT_WR)
             except OSError:
@@ -341,6 +314,10 @@ class StreamActor(SocketActor):
             self._look_for_acknowledgement()
         elif self.state is State.LINGERING and self._input_over and self.acknowledged:
             self._gone(self.reason or Closed(self.remote_address))
+
+    def _parted(self) -> bool:
+        """Whether both have said all that comes before a FIN."""
+        return True
 
     def _look_for_acknowledgement(self) -> None:
         if self.state is not State.LINGERING:
@@ -371,9 +348,9 @@ class StreamActor(SocketActor):
             return
         self.reason = reason
         self._move(State.GONE)
-        for timer in (self._stall_timer, self._linger_timer):
-            if timer is not None:
-                timer.cancel()
+        self._stall.cancel()
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
         self.reader.release()
         self._answer(self.acknowledged)
         if self.lane is not None:
@@ -395,6 +372,10 @@ class StreamActor(SocketActor):
 
     def abandon(self) -> None:
         self._give_up()
+
+    def fail(self, reason: BusError) -> None:
+        """End it for what happened here, a callback's exception. On the reader thread."""
+        self.break_off(reason)
 
     def failed(self, exc: BaseException | None) -> None:
         self.break_off(Broken(self.remote_address, f"its actor failed: {exc!r}").because(exc))

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from actors import sockets
 from actors.errors import Broken, BusError, PeerClosed
-from actors.framing import FrameTooLarge, Framing, Unparsed
+from actors.framing import TEXT_MARK, FrameTooLarge, Framing, Unparsed
 from actors.mailbox import Mailbox
 from actors.message import Message
-from actors.reader import ENDED, LENT, Reader
+from actors.reader import ENDED, LENT, RETRY, SPECIAL, Reader
 
 if TYPE_CHECKING:
     from actors.readerthread import ReaderThread
@@ -119,7 +119,7 @@ class StreamReader(Reader):
             data = unparsed.chunks[0]
             sole = self._framing.sole(data, self.max_size) if data else None
             if sole is not None and len(data) < READ_SIZE:
-                message = Message(sole, self._source)
+                message = Message(sole, self._source, data[0] == TEXT_MARK if self._framing.marks_text else None)
                 size = self.bytes_in + len(sole)
                 # One commit: stores and no call between them.
                 self._unparsed, self.sole = None, message
@@ -161,17 +161,66 @@ class StreamReader(Reader):
             self._end_of_stream()
             return False
         try:
-            messages, rest = self._framing.parse(unparsed, self.max_size)
+            messages, rest, texts = self._framing.parse(unparsed, self.max_size)
         except FrameTooLarge as exc:
             self._commit(exc.messages, Unparsed([]))
             self._end_input(Broken(self._source, str(exc)))
             return False
-        self._commit(messages, rest)
+        self._commit(messages, rest, texts)
+        if rest.special:
+            if not self.thread.is_current():
+                self._hand_over()
+                return False
+            messages, rest, texts, reason = self._framing.feed(rest)
+            self._commit(messages, rest, texts)
+            if reason is not None:
+                self._end_input(reason)
+                return False
         return last == READ_SIZE
 
-    def _commit(self, payloads: list[bytes], rest: Unparsed) -> None:
+    def change_framing(self, framing: Framing) -> None:
+        """From now on the bytes mean something else. On the reader thread, while `SPECIAL` is shut or nothing is polled."""
+        self._framing = framing
+
+    def resume_with(self, rest: bytes) -> None:
+        """Deliver what was read by others, as if it had come now. On the reader thread."""
+        self._unparsed = Unparsed([rest]) if rest else None
+        self._take_special()
+
+    @property
+    def unparsed_bytes(self) -> int:
+        unparsed = self._unparsed
+        return 0 if unparsed is None else sum(map(len, unparsed.chunks))
+
+    def _hand_over(self) -> None:
+        """What comes next is for the reader thread, which no interrupt reaches. With the right to read."""
+        self.thread.call_soon(self._take_special)
+        with self.mutex:
+            self.gates = self.gates & ~LENT | SPECIAL
+            self.loan = None
+            self._apply()
+
+    def _take_special(self) -> None:
+        """On the reader thread, as soon as nobody else reads."""
+        loan = self.loan
+        if loan is not None:
+            loan.waiter.unpark()
+        if not self.revoke() or not self.read_lock.acquire(False):
+            self.thread.call_later(RETRY, self._take_special)
+            return
+        try:
+            if self.fd >= 0 and not self.gates & ENDED:
+                self._deliver()
+        finally:
+            self.read_lock.release()
+        self.open(SPECIAL)
+
+    def _commit(self, payloads: list[bytes], rest: Unparsed, texts: list[bool] | None = None) -> None:
         source = self._source
-        batch = iter([Message(data, source) for data in payloads])
+        if texts is None:
+            batch = iter([Message(data, source) for data in payloads])
+        else:
+            batch = iter([Message(data, source, text) for data, text in zip(payloads, texts, strict=True)])
         count = len(payloads)
         weight = sum(map(len, payloads))
         size = self.bytes_in + weight
@@ -200,8 +249,14 @@ class StreamReader(Reader):
             # Reset, and a write met the error before us: the kernel tells it once, and after that the end looks like an orderly one.
             self._read_failed(ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
             return
-        left = 0 if self._unparsed is None else sum(map(len, self._unparsed.chunks))
-        if left:
+        left = self.unparsed_bytes
+        reason = self._framing.cut_off(left)
+        if reason is None and not left and getattr(self.sock, "truncated", False) and self._framing.name == "raw":
+            # Where messages have an end of their own, many peers leave TLS's out; here nothing else tells that this is all.
+            reason = Broken(self._source, "the stream ended without TLS's close_notify: its end may be cut off")
+        if reason is not None:
+            self._end_input(reason)
+        elif left:
             self.dropped = left
             log.warning("%s left in the middle of a message: %d bytes of it are dropped", self._source, left)
             self._end_input(

@@ -19,6 +19,7 @@ from actors.errors import (
     PeerClosed,
     TooLarge,
 )
+from actors.http import Request, Response
 from actors.message import Message
 from actors.server import BroadcastReport
 from actors.stats import ServerStats, Stats
@@ -28,7 +29,9 @@ from bus.connection import Connection
 from bus.datagrams import Group, UdpSocket
 from bus.listener import Listener
 from bus.server import Client, Server
-from bus.verbs import bind, connect, join, listen, serve, shutdown
+from bus.serving import serve
+from bus.verbs import bind, connect, join, listen, shutdown
+from bus.websocket import Session, WebSocketClient
 
 __all__ = [
     "BadAddress",
@@ -45,11 +48,15 @@ __all__ = [
     "Message",
     "NotSent",
     "PeerClosed",
+    "Request",
+    "Response",
     "Server",
     "ServerStats",
+    "Session",
     "Stats",
     "TooLarge",
     "UdpSocket",
+    "WebSocketClient",
     "__version__",
     "bind",
     "connect",

@@ -7,9 +7,9 @@ from typing import Self, overload
 
 from actors.datagram import DatagramActor
 from actors.errors import Broken, BusError, Closed, PeerClosed
-from actors.message import Message, Sendable, encode
+from actors.message import Message, Sendable
 from actors.stats import Stats
-from actors.stream import StreamActor
+from actors.stream import LINGER, StreamActor
 from actors.waiting import check_timeout, deadline_after
 from bus.proxies import Proxy
 
@@ -60,11 +60,11 @@ class Connection(Proxy):
         """
         if timeout is not SEND_TIMEOUT:
             check_timeout(timeout)
-        self._actor.send(encode(message), timeout)
+        self._actor.send(message, timeout)
 
     def send_many(self, messages: Iterable[Sendable], timeout: float | None = SEND_TIMEOUT) -> None:
         """Send several, in order, with fewer system calls than one by one. NotSent tells in `accepted` how many were taken."""
-        self._actor.send_many([encode(message) for message in messages], deadline_after(timeout))
+        self._actor.send_many(messages, deadline_after(timeout))
 
     @overload
     def receive(self, timeout: None = None) -> Message: ...
@@ -108,6 +108,40 @@ class Connection(Proxy):
         if not isinstance(ended, Closed):
             self._tell()
         return False
+
+    def close(self, linger: float = LINGER, code: int = 1000, reason: str = "") -> bool:
+        """Close in order, as every proxy does; a WebSocket with that code and reason (RFC 6455, section 7.4).
+
+        Raises ValueError for a code that may not be sent.
+        """
+        choose = getattr(self._actor, "say_goodbye_with", None)
+        if choose is not None:
+            choose(code, reason)
+        return super().close(linger)
+
+    @property
+    def close_code(self) -> int | None:
+        """The code of a WebSocket's closing handshake, the peer's if it sent one; None before, and for everything else."""
+        code: int | None = getattr(getattr(self._actor, "framing", None), "close_code", None)
+        return code
+
+    @property
+    def close_reason(self) -> str | None:
+        """The text beside that code."""
+        reason: str | None = getattr(getattr(self._actor, "framing", None), "close_reason", None)
+        return reason
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The WebSocket subprotocol agreed on, if any."""
+        protocol = getattr(getattr(self._actor, "framing", None), "protocol", None)
+        return None if protocol is None else protocol.subprotocol
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds from a WebSocket's last answered ping to its pong; None before the first, and for everything else."""
+        latency: float | None = getattr(self._actor, "latency", None)
+        return latency
 
     def stats(self) -> Stats:
         """A snapshot of the counters."""

@@ -10,11 +10,9 @@ from actors.errors import BadAddress
 
 __all__ = ["Endpoint", "parse", "split_address"]
 
-PLANNED = {"tls": "TLS", "ws": "WebSocket", "wss": "WebSocket over TLS"}
-
 
 class Endpoint(NamedTuple):
-    """What a URL names. `path` is for `unix` only; `host` is without brackets."""
+    """What a URL names. `path` is for `unix`, `ws` and `wss` only; `host` is without brackets."""
 
     scheme: str
     host: str
@@ -25,7 +23,7 @@ class Endpoint(NamedTuple):
         if self.scheme == "unix":
             return f"unix://{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{host}:{self.port}{self.path}"
 
 
 def parse(url: str, verb: str, verbs: dict[str, str]) -> Endpoint:
@@ -41,8 +39,6 @@ def parse(url: str, verb: str, verbs: dict[str, str]) -> Endpoint:
     scheme, separator, rest = url.partition("://")
     if not separator:
         raise BadAddress(url, "it has no scheme; write for example tcp://" + url)
-    if scheme in PLANNED and scheme not in verbs:
-        raise BadAddress(url, f"{PLANNED[scheme]} is not in this version; there are {', '.join(sorted(verbs))}")
     if scheme not in verbs:
         raise BadAddress(url, f"unknown scheme {scheme!r}; there are {', '.join(sorted(verbs))}")
     if verb not in verbs[scheme].split(", "):
@@ -54,12 +50,27 @@ def parse(url: str, verb: str, verbs: dict[str, str]) -> Endpoint:
         if "\0" in path or not _is_path(path):
             raise BadAddress(url, "no file can have this path")
         return Endpoint("unix", "", 0, path)
+    if scheme in ("ws", "wss"):
+        return _websocket(url, verb, scheme, rest)
     if rest.endswith("/"):
         rest = rest[:-1]
     if "@" in rest:
         raise BadAddress(f"{scheme}://…@{rest.rpartition('@')[2]}", f"{scheme}:// takes no user or password")
     host, port = split_address(rest, url)
     return Endpoint(scheme, host, port)
+
+
+def _websocket(url: str, verb: str, scheme: str, rest: str) -> Endpoint:
+    if verb == "connect":  # a URL in all its generality, for a parser of those
+        from actors.wsclient import parse_url
+
+        uri = parse_url(url)
+        return Endpoint(scheme, uri.host, uri.port, uri.resource_name)
+    authority, slash, path = rest.partition("/")
+    if "@" in authority or "?" in rest or "#" in rest:
+        raise BadAddress(f"{scheme}://{authority.rpartition('@')[2]}", "to serve, a WebSocket URL has a host, a port and a path at most")
+    host, port = split_address(authority, url)
+    return Endpoint(scheme, host, port, slash + path)
 
 
 def _is_path(path: str) -> bool:

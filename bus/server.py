@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
-from actors.errors import BusError, NotSent, TooLarge
-from actors.message import Sendable, encode
+from actors.errors import BusError, NotSent
+from actors.message import Message, Sendable
 from actors.server import BroadcastReport, ServerActor
 from actors.stats import ServerStats, Stats
 from actors.stream import LINGER, StreamActor
@@ -48,7 +48,7 @@ class Client:
         replies.
         """
         actor = self._actor
-        frame = actor.frame(encode(message))
+        frame = actor.frame(message)
         outbox = actor.outbox
         if current().host is not actor.lane:
             outbox.send(frame, deadline_after(timeout))
@@ -57,7 +57,7 @@ class Client:
         else:
             outbox.force(frame)
 
-    def receive(self, timeout: float | None = None) -> NoReturn:
+    def receive(self, timeout: float | None = None) -> Message | None:
         """Not here: a server's messages go to its callback. Raises TypeError."""
         raise TypeError("a server's client has no receive(): its messages go to on_message; for receive() use bus.listen and accept()")
 
@@ -136,11 +136,9 @@ class Server(Proxy):
         ended = self._actor.mailbox.ended
         if ended is not None:
             raise ended.again()
-        payload = encode(message)
-        if len(payload) > self._actor.max_size:
-            raise TooLarge("all clients", f"{len(payload)} bytes are over max_size={self._actor.max_size}")
+        frame = self._actor.frame(message)
         actors = None if to is None else [self._own(client)._actor for client in to]
-        return self._actor.broadcast(self._actor.framing.frame(payload), actors)
+        return self._actor.broadcast(frame, actors)
 
     def stop(self, linger: float = LINGER) -> bool:
         """Stop listening, close every client in order, free the port: the same as `close`."""

@@ -1,76 +1,35 @@
-"""The verbs: connect, listen, bind, join, serve, shutdown. Arguments are checked here; what they start lives in `actors`."""
+"""The verbs but for `serve`: connect, listen, bind, join, shutdown. Arguments are checked here; what they start lives in `actors`."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from actors import hosting
 from actors.binding import bind_datagram, join_group, listen_stream, listen_unix
 from actors.connecting import connect_datagram, connect_stream, connect_unix, ends
 from actors.datagram import DatagramActor
-from actors.errors import BadAddress, BusError
-from actors.framing import FRAMINGS, Framing
-from actors.lane import Callbacks
+from actors.errors import BadAddress
+from actors.http import PING_INTERVAL, PING_TIMEOUT
 from actors.listener import ListenerActor
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES
-from actors.message import Message, Sendable
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
-from actors.readerthread import ReaderThread
 from actors.resolving import format_address
-from actors.server import MAX_CLIENTS, ServerActor
-from actors.server import MAX_SIZE as SERVER_MAX_SIZE
 from actors.stream import MAX_SIZE, STALL_TIMEOUT, StreamActor
 from actors.waiting import check_timeout, deadline_after
+from bus.arguments import VERBS, WEBSOCKET, FramingName, Own, check_framing, check_positive, check_threads, check_tls, loop_for, unix_path
 from bus.connection import Connection
 from bus.datagrams import Group, UdpSocket
 from bus.endpoints import Endpoint, parse
 from bus.listener import Listener
-from bus.server import Client, Server
+from bus.websocket import check_pings
 
-__all__ = ["bind", "connect", "join", "listen", "serve", "shutdown"]
+if TYPE_CHECKING:
+    import ssl
 
-VERBS = {"tcp": "connect, listen, serve", "unix": "connect, listen, serve", "udp": "connect, bind, join"}
-
-FramingName = Literal["length", "etx", "lines", "raw"]
-Own = Literal["own"] | None
-
-
-def _framing(name: str) -> Framing:
-    if name not in FRAMINGS:
-        raise ValueError(f"framing must be one of {', '.join(FRAMINGS)}, not {name!r}")
-    return FRAMINGS[name]
-
-
-def _positive(value: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}")
-    return value
-
-
-def _check_threads(threads: Own) -> None:
-    if threads is not None and threads != "own":
-        raise ValueError(f'threads must be None or "own" here, not {threads!r}')
-
-
-def _loop(threads: Own, sock: socket.socket) -> tuple[ReaderThread, bool]:
-    """The reader thread for a socket, and whether it is this one's own. Closes the socket when there is none to be had."""
-    try:
-        loop = hosting.shared() if threads is None else hosting.dedicated()
-    except BaseException:
-        sock.close()
-        raise
-    return loop, not hosting.is_shared(loop)
-
-
-def _unix_path(endpoint: Endpoint) -> str:
-    if os.name != "posix":
-        raise BadAddress(str(endpoint), "this system has no Unix sockets")
-    return endpoint.path
+__all__ = ["bind", "connect", "join", "listen", "shutdown"]
 
 
 def connect(
@@ -84,13 +43,28 @@ def connect(
     outbox_bytes: int = OUTBOX_BYTES,
     stall_timeout: float | None = STALL_TIMEOUT,
     threads: Own = None,
+    headers: Mapping[str, str] | None = None,
+    subprotocols: Sequence[str] | None = None,
+    origin: str | None = None,
+    compression: bool = False,
+    ping_interval: float | None = PING_INTERVAL,
+    ping_timeout: float | None = PING_TIMEOUT,
+    proxy: str | bool = True,
+    tls: ssl.SSLContext | None = None,
 ) -> Connection:
-    """Connect to `tcp://host:port`, `unix:///path` or `udp://host:port` (datagrams from and to this one peer).
+    """Connect to `tcp://host:port`, `tls://…`, `unix:///path`, `ws://host:port/path`, `wss://…`, or to one peer's `udp://host:port`.
 
     `timeout`: seconds for name lookup and connecting together (None: no limit; must be over 0). `framing`: "length", "etx", "lines" or
     "raw".
     `max_size`: bytes of one message, both ways. `mailbox_*`, `outbox_bytes`: how much may wait. `stall_timeout`: seconds after which a peer
     that takes nothing is given up. `threads="own"` gives the connection a reader thread of its own.
+
+    `tls`: for `tls://` and `wss://`, an `ssl.SSLContext`; by default one that trusts the system's roots (`SSL_CERT_FILE` names others) and
+    checks the host's name.
+
+    For `ws://` and `wss://` alone: `headers` of the handshake request, `subprotocols` offered (RFC 6455) and `origin`; `compression` offers
+    permessage-deflate (RFC 7692); `ping_interval` and `ping_timeout` (seconds, None: none) are the keepalive; `proxy`: True for what the
+    system says, False for none, or an `http://` URL.
 
     Raises BadAddress, ConnectFailed, ConnectTimeout, TypeError, ValueError.
 
@@ -102,33 +76,71 @@ def connect(
     {'action': 'ping'}
     """
     endpoint = parse(url, "connect", VERBS)
-    framing_ = _framing(framing)
-    limits = {
-        "mailbox_messages": _positive(mailbox_messages, "mailbox_messages"),
-        "mailbox_bytes": _positive(mailbox_bytes, "mailbox_bytes"),
+    framing_ = check_framing(framing)
+    limits: dict[str, Any] = {
+        "mailbox_messages": check_positive(mailbox_messages, "mailbox_messages"),
+        "mailbox_bytes": check_positive(mailbox_bytes, "mailbox_bytes"),
     }
-    _positive(max_size, "max_size")
-    _positive(outbox_bytes, "outbox_bytes")
+    check_positive(max_size, "max_size")
+    check_positive(outbox_bytes, "outbox_bytes")
     check_timeout(stall_timeout, "stall_timeout")
-    _check_threads(threads)
+    check_threads(threads)
+    check_tls(tls, endpoint.scheme, server=False)
     deadline = deadline_after(timeout)
     if timeout is not None and timeout <= 0:
         raise ValueError(f"timeout must be over 0 to connect, not {timeout!r}")
+    if endpoint.scheme in WEBSOCKET:
+        from actors.websocket import WebSocketActor
+        from actors.wsclient import open_websocket
+
+        check_pings(ping_interval, ping_timeout)
+        opened = open_websocket(
+            url,
+            deadline,
+            max_size=max_size,
+            headers=headers,
+            subprotocols=subprotocols,
+            origin=origin,
+            compression=compression,
+            proxy=proxy,
+            tls=tls,
+        )
+        loop, dedicated = loop_for(threads, opened.sock)
+        return WebSocketActor.open_for(
+            Connection,
+            opened.sock,
+            loop,
+            remote_address=opened.remote_address,
+            local_address=opened.local_address,
+            protocol=opened.protocol,
+            rest=opened.rest,
+            max_size=max_size,
+            outbox_bytes=outbox_bytes,
+            stall_timeout=stall_timeout,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            dedicated=dedicated,
+            **limits,
+        )
+    if headers is not None or subprotocols is not None or origin is not None or compression:
+        raise ValueError(f"headers, subprotocols, origin and compression are for ws://, not {endpoint.scheme}://")
     if endpoint.port == 0 and endpoint.scheme != "unix":
         raise BadAddress(url, "port 0 can't be connected to")
     if endpoint.scheme == "udp":
         sock = connect_datagram(endpoint.host, endpoint.port, deadline)
         peer, _ = ends(sock)
-        loop, dedicated = _loop(threads, sock)
+        loop, dedicated = loop_for(threads, sock)
         return DatagramActor.open_for(Connection, sock, loop, peer=peer, dedicated=dedicated, **limits)
     if endpoint.scheme == "unix":
-        path = _unix_path(endpoint)
+        path = unix_path(endpoint)
         sock = connect_unix(path, deadline)
         remote, local = path, f"{path} (client)"
     else:
         sock = connect_stream(endpoint.host, endpoint.port, deadline)
         remote, local = ends(sock)
-    loop, dedicated = _loop(threads, sock)
+        if endpoint.scheme == "tls":
+            sock = _encrypted(sock, tls, endpoint, deadline)
+    loop, dedicated = loop_for(threads, sock)
     return StreamActor.open_for(
         Connection,
         sock,
@@ -144,6 +156,16 @@ def connect(
     )
 
 
+def _encrypted(sock: socket.socket, tls: ssl.SSLContext | None, endpoint: Endpoint, deadline: float | None) -> socket.socket:
+    from actors.tls import client_context, connect_tls
+
+    try:
+        return cast(socket.socket, connect_tls(sock, client_context(tls), endpoint.host, f"{endpoint.host}:{endpoint.port}", deadline))
+    except BaseException:
+        sock.close()
+        raise
+
+
 def listen(
     url: str,
     *,
@@ -154,37 +176,41 @@ def listen(
     outbox_bytes: int = OUTBOX_BYTES,
     stall_timeout: float | None = STALL_TIMEOUT,
     threads: Own = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Listener:
-    """Listen on `tcp://host:port` or `unix:///path`; `accept` gives a Connection each. Port 0 picks one: see `Listener.address`.
+    """Listen on `tcp://host:port`, `tls://…` or `unix:///path`; `accept` gives a Connection each. Port 0 picks one: see `Listener.address`.
 
     The other arguments are those of `connect`, for every accepted connection. Raises BadAddress, OSError (in use, not permitted),
     ConnectFailed (no such name), TypeError, ValueError.
     """
     endpoint = parse(url, "listen", VERBS)
-    framing_ = _framing(framing)
+    framing_ = check_framing(framing)
     for value, name in ((max_size, "max_size"), (mailbox_messages, "mailbox_messages")):
-        _positive(value, name)
+        check_positive(value, name)
     for value, name in ((mailbox_bytes, "mailbox_bytes"), (outbox_bytes, "outbox_bytes")):
-        _positive(value, name)
+        check_positive(value, name)
     check_timeout(stall_timeout, "stall_timeout")
-    _check_threads(threads)
-    path = _unix_path(endpoint) if endpoint.scheme == "unix" else None
+    check_threads(threads)
+    check_tls(tls, endpoint.scheme, server=True)
+    path = unix_path(endpoint) if endpoint.scheme == "unix" else None
     sock = listen_unix(path) if path else listen_stream(endpoint.host, endpoint.port)
-    loop, dedicated = _loop(threads, sock)
+    loop, dedicated = loop_for(threads, sock)
+
+    options: dict[str, Any] = {
+        "framing": framing_,
+        "max_size": max_size,
+        "mailbox_messages": mailbox_messages,
+        "mailbox_bytes": mailbox_bytes,
+        "outbox_bytes": outbox_bytes,
+        "stall_timeout": stall_timeout,
+    }
 
     def admit(sock: Any, remote: str, local: str) -> StreamActor:
-        return StreamActor.open(
-            sock,
-            loop,
-            remote_address=remote,
-            local_address=local,
-            framing=framing_,
-            max_size=max_size,
-            mailbox_messages=mailbox_messages,
-            mailbox_bytes=mailbox_bytes,
-            outbox_bytes=outbox_bytes,
-            stall_timeout=stall_timeout,
-        )
+        if tls is None:
+            return StreamActor.open(sock, loop, remote_address=remote, local_address=local, **options)
+        from actors.tlsstream import TlsStreamActor
+
+        return TlsStreamActor.open(sock, loop, remote_address=remote, local_address=local, context=tls, **options)
 
     return ListenerActor.open_for(Listener, sock, loop, admit=admit, keep=Connection, path=path, dedicated=dedicated)
 
@@ -202,11 +228,11 @@ def bind(
     `broadcast=True` allows sending to broadcast addresses. Raises BadAddress, OSError, ConnectFailed (no such name), TypeError, ValueError.
     """
     endpoint = parse(url, "bind", VERBS)
-    _positive(mailbox_messages, "mailbox_messages")
-    _positive(mailbox_bytes, "mailbox_bytes")
-    _check_threads(threads)
+    check_positive(mailbox_messages, "mailbox_messages")
+    check_positive(mailbox_bytes, "mailbox_bytes")
+    check_threads(threads)
     sock = bind_datagram(endpoint.host, endpoint.port, broadcast=broadcast)
-    loop, dedicated = _loop(threads, sock)
+    loop, dedicated = loop_for(threads, sock)
     return DatagramActor.open_for(
         UdpSocket, sock, loop, mailbox_messages=mailbox_messages, mailbox_bytes=mailbox_bytes, dedicated=dedicated
     )
@@ -233,14 +259,14 @@ def join(
         raise TypeError(f"ttl must be an int, not {type(ttl).__name__}")
     if not 0 <= ttl <= 255:
         raise ValueError(f"ttl must be 0 to 255, not {ttl}")
-    _positive(mailbox_messages, "mailbox_messages")
-    _positive(mailbox_bytes, "mailbox_bytes")
-    _check_threads(threads)
+    check_positive(mailbox_messages, "mailbox_messages")
+    check_positive(mailbox_bytes, "mailbox_bytes")
+    check_threads(threads)
     if interface is not None and not isinstance(interface, str):
         raise TypeError(f"interface must be a str, not {type(interface).__name__}")
     interface = interface or os.environ.get("ACTORBUS_MULTICAST_INTERFACE") or None
     sock, own = join_group(endpoint.host, endpoint.port, interface=interface, ttl=ttl, loopback=loopback)
-    loop, dedicated = _loop(threads, sock)
+    loop, dedicated = loop_for(threads, sock)
     group = sock.getsockname()
     address = format_address(group)
     return DatagramActor.open_for(
@@ -252,71 +278,6 @@ def join(
         mailbox_messages=mailbox_messages,
         mailbox_bytes=mailbox_bytes,
         dedicated=dedicated,
-    )
-
-
-def serve(
-    url: str,
-    on_message: Callable[[Message, Client], Sendable | None],
-    *,
-    on_connect: Callable[[Client], object] | None = None,
-    on_disconnect: Callable[[Client, BusError], object] | None = None,
-    framing: FramingName = "length",
-    max_size: int = SERVER_MAX_SIZE,
-    outbox_bytes: int = OUTBOX_BYTES,
-    stall_timeout: float | None = STALL_TIMEOUT,
-    max_clients: int = MAX_CLIENTS,
-    max_clients_per_address: int = MAX_CLIENTS,
-    overflow: Literal["skip", "disconnect"] = "skip",
-    serial: bool = False,
-    threads: int | Literal["own"] | None = None,
-) -> Server:
-    """Serve many clients on `tcp://host:port` or `unix:///path`. Returns at once; `Server.wait` waits for the end.
-
-    `on_message(msg, client)` is called for every message; what it returns, if not None, is sent back. `on_connect(client)` comes before a
-    client's first message, `on_disconnect(client, reason)` once after its last. Callbacks of one client never overlap; those of different
-    clients may, unless `serial=True` runs all of them one at a time. A callback that takes long holds up its own client only. One that
-    raises is logged and ends the connection of its client.
-
-    `overflow`: what a broadcast does with a client whose outbox is full. `threads`: None serves on the shared reader thread, K on K of its
-    own, "own" gives each client one. `max_size` (1 MiB) bounds a message from a client. The rest as for `connect`. Raises BadAddress,
-    OSError, ConnectFailed (no such name), TypeError, ValueError.
-    """
-    endpoint = parse(url, "serve", VERBS)
-    framing_ = _framing(framing)
-    for callback, name in ((on_message, "on_message"), (on_connect, "on_connect"), (on_disconnect, "on_disconnect")):
-        if callback is None and name != "on_message":
-            continue
-        if not callable(callback):
-            raise TypeError(f"{name} must be callable, not {type(callback).__name__}")
-    for value, what in ((max_size, "max_size"), (outbox_bytes, "outbox_bytes"), (max_clients, "max_clients")):
-        _positive(value, what)
-    _positive(max_clients_per_address, "max_clients_per_address")
-    check_timeout(stall_timeout, "stall_timeout")
-    if overflow not in ("skip", "disconnect"):
-        raise ValueError(f'overflow must be "skip" or "disconnect", not {overflow!r}')
-    if threads is not None and threads != "own":
-        _positive(threads, "threads")
-    path = _unix_path(endpoint) if endpoint.scheme == "unix" else None
-    sock = listen_unix(path) if path else listen_stream(endpoint.host, endpoint.port)
-    loop, _ = _loop(None, sock)
-    home = object()
-    return ServerActor.open_for(
-        lambda actor: Server(actor, home),
-        sock,
-        loop,
-        callbacks=Callbacks(on_message, on_connect, on_disconnect),
-        make_client=lambda actor: Client(actor, home),
-        framing=framing_,
-        max_size=max_size,
-        outbox_bytes=outbox_bytes,
-        stall_timeout=stall_timeout,
-        max_clients=max_clients,
-        max_clients_per_address=max_clients_per_address,
-        overflow=overflow,
-        serial=serial,
-        threads=threads,
-        path=path,
     )
 
 

@@ -1,0 +1,80 @@
+"""The little HTTP that comes before a WebSocket: what was asked, and a plain answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+__all__ = ["HANDSHAKE_TIMEOUT", "PING_INTERVAL", "PING_TIMEOUT", "Answer", "Request", "Response", "check_header", "phrase"]
+
+# Seconds, and the defaults of every WebSocket.
+HANDSHAKE_TIMEOUT = 10.0
+PING_INTERVAL = 20.0
+PING_TIMEOUT = 20.0
+
+
+def phrase(status: int) -> str:
+    """What a status means, as a line.
+
+    >>> phrase(404)
+    'Not Found\\n'
+    """
+    try:
+        return HTTPStatus(status).phrase + "\n"
+    except ValueError:
+        return "\n"
+
+
+def check_header(name: Any, value: Any) -> None:
+    """Raises TypeError or ValueError for what is no header (RFC 9110, section 5), or would smuggle another one in."""
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise TypeError(f"headers must map str to str, not {type(name).__name__} to {type(value).__name__}")
+    if not name or not all(character.isalnum() or character in "!#$%&'*+-.^_`|~" for character in name) or not name.isascii():
+        raise ValueError(f"{name!r} is no header name (RFC 9110, section 5.1)")
+    if any(character in value for character in "\r\n\0"):
+        raise ValueError(f"the value of the header {name} has a line break or a NUL in it")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asks for: the path as it was sent (with a query, if any), the headers by name, and where it comes from.
+
+    >>> Request("/chat?room=1", {"Host": "here"}, "127.0.0.1:9").path
+    '/chat?room=1'
+    """
+
+    path: str
+    headers: Mapping[str, str]
+    remote_address: str = ""
+    method: str = "GET"
+
+
+@dataclass(frozen=True)
+class Response:
+    """A plain HTTP answer to a request that is not to become a WebSocket. `body`: bytes, or a str that goes out as UTF-8.
+
+    >>> Response(401, "who are you?", {"WWW-Authenticate": "Basic"}).status
+    401
+    """
+
+    status: int = 200
+    body: str | bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def encoded(self) -> bytes:
+        """The bytes on the wire. Raises TypeError, ValueError for headers that cannot be sent."""
+        body = self.body.encode() if isinstance(self.body, str) else bytes(self.body)
+        headers: dict[str, str] = {}
+        if body and "content-type" not in (name.lower() for name in self.headers):
+            headers["Content-Type"] = f"text/{'html' if body.lstrip()[:1] == b'<' else 'plain'}; charset=utf-8"
+        headers |= self.headers
+        headers |= {"Content-Length": str(len(body)), "Connection": "close"}
+        for name, value in headers.items():
+            check_header(name, value)
+        lines = [f"HTTP/1.1 {self.status} {phrase(self.status).strip()}", *(f"{name}: {value}" for name, value in headers.items())]
+        return "\r\n".join((*lines, "", "")).encode("latin-1", "replace") + body
+
+
+Answer = Response | int | None

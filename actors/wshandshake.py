@@ -1,0 +1,223 @@
+"""The server's side of a WebSocket's opening handshake (RFC 6455, section 4.2): HTTP in, HTTP out, and then a WebSocket.
+
+A `Guest` is a client's actor from its first byte on. Until its request is whole it counts against the server's limits, has a deadline, and
+is heard by nobody. Then the hook `on_request` may answer it as plain HTTP, and what it asks for is judged; only who is admitted becomes a
+client.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from actors import crew, scope
+from actors.actor import Close
+from actors.errors import Broken, BusError
+from actors.framing import Fed, Parsed, Unparsed, count_chunks, left_over
+from actors.http import HANDSHAKE_TIMEOUT, Answer, Request, Response, phrase
+from actors.lane import Callbacks
+from actors.reader import SPECIAL
+from actors.stream import LINGER, State
+from actors.tls import TlsSocket
+from actors.websocket import WebSocketActor
+
+if TYPE_CHECKING:
+    import ssl
+
+    from websockets.http11 import Request as HttpRequest
+
+    from actors.readerthread import ReaderThread
+
+__all__ = ["Door", "Guest"]
+
+log = logging.getLogger("actorbus.websocket")
+
+HEAD_END = b"\r\n\r\n"
+MAX_HEAD = 64 * 1024
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class Door:
+    """Who may come in. `admit(actor, request, protocol)` gives the callbacks and what they show for the client, or None if there is
+    nothing at that path.
+    """
+
+    admit: Callable[[Guest, Request, ServerProtocol], tuple[Callbacks, Any] | None]
+    on_request: Callable[[Request], Answer] | None = None
+    origins: Sequence[str] | None = None
+    subprotocols: Sequence[str] | None = None
+    compression: bool = False
+    handshake_timeout: float = HANDSHAKE_TIMEOUT
+    context: ssl.SSLContext | None = None
+    on_loopback: bool = True
+
+    def protocol(self, max_size: int) -> ServerProtocol:
+        names = None if self.subprotocols is None else [cast(Subprotocol, name) for name in self.subprotocols]
+        extensions = [ServerPerMessageDeflateFactory()] if self.compression else None
+        return ServerProtocol(extensions=extensions, subprotocols=names, select_subprotocol=_select, max_size=max_size)
+
+    def objection(self, request: Request) -> str | None:
+        """Why a page from the request's origin may not connect; None if it may, or if no page asks."""
+        origin = request.headers.get("Origin")
+        if origin is None:
+            return None
+        if self.origins is not None:
+            return None if origin in self.origins or "*" in self.origins else f"the origin {origin} is not among those allowed"
+        host = request.headers.get("Host", "")
+        page = urlsplit(origin)
+        here = urlsplit(f"{'http' if self.context is None else 'https'}://{host}")
+        try:
+            same = (page.hostname, page.port or _default_port(page.scheme)) == (here.hostname, here.port or _default_port(here.scheme))
+        except ValueError:  # a port that is none
+            same = False
+        if not same:
+            return f"a page of {origin} may not connect to {host}"
+        if self.on_loopback and here.hostname not in LOOPBACK_NAMES:
+            return f"{host} is not a name of this machine for itself"  # DNS rebinding: a foreign name that leads to loopback
+        return None
+
+
+def _default_port(scheme: str) -> int:
+    return 443 if scheme in ("https", "wss") else 80
+
+
+def _select(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """The first of ours that the client offers; none is no reason to refuse it (RFC 6455, section 4.2.2)."""
+    return next((name for name in protocol.available_subprotocols or () if name in offered), None)
+
+
+class Hello:
+    """The framing of what comes before the WebSocket: one HTTP request head. `asked(head, rest)` is told of it."""
+
+    name = "http"
+    marks_text = False
+    parted = True
+    judged = 0
+    close_code = None
+    close_reason = None
+
+    def __init__(self, asked: Callable[[bytes, bytes], None]) -> None:
+        self._asked = asked
+
+    def frame(self, payload: bytes) -> bytes:
+        raise AssertionError("nothing is sent before the handshake")
+
+    def sole(self, data: bytes, max_size: int) -> bytes | None:
+        return None
+
+    def parse(self, unparsed: Unparsed, max_size: int) -> Parsed:
+        unparsed = count_chunks(unparsed)
+        data = b"".join(unparsed.chunks)
+        return Parsed([], left_over(data, special=HEAD_END in data or len(data) > MAX_HEAD))
+
+    def feed(self, unparsed: Unparsed) -> Fed:
+        data = b"".join(unparsed.chunks)
+        end = data.find(HEAD_END) + len(HEAD_END) if HEAD_END in data[:MAX_HEAD] else len(data)
+        self._asked(data[:end], data[end:])
+        return Fed([], Unparsed([]))
+
+    def goodbye(self, code: int, reason: str) -> bytes:
+        return b""
+
+    def cut_off(self, left: int) -> BusError | None:
+        return Broken("a visitor", "it left during the opening handshake")
+
+
+class Guest(WebSocketActor):
+    """See the module. `door` says who is admitted."""
+
+    def __init__(self, sock: Any, loop: ReaderThread, *, door: Door, **options: Any) -> None:
+        if door.context is not None:
+            sock = TlsSocket(sock, door.context, server_side=True)
+        self._door = door
+        self.request: Request | None = None
+        options["framing"] = Hello(self._asked)
+        super().__init__(sock, loop, **options)
+
+    def _enter(self) -> None:
+        """Not before it is admitted."""
+        self._timers = [self.loop.call_later(self._door.handshake_timeout, self._too_slow)]
+
+    def _too_slow(self) -> None:
+        self.break_off(Broken(self.remote_address, f"no WebSocket handshake within {self._door.handshake_timeout:g} s"))
+
+    def _asked(self, head: bytes, rest: bytes) -> None:
+        # Decided behind this turn, which still works with the framing of before.
+        self.reader.shut(SPECIAL)
+        self.loop.call_soon(partial(self._consider, head, rest))
+
+    def _consider(self, head: bytes, rest: bytes) -> None:
+        protocol = self._door.protocol(self.max_size)
+        if not head.endswith(HEAD_END):
+            self._respond(Response(431, "the request's headers are too long\n"))
+            return
+        protocol.receive_data(head)
+        events = protocol.events_received()
+        if not events:
+            self._respond(Response(400, f"not a valid HTTP request: {protocol.handshake_exc}\n"))
+            return
+        asked = cast("HttpRequest", events[0])
+        request = Request(asked.path, asked.headers, self.remote_address, asked.method)
+        decide = partial(self._decide, protocol, asked, request, rest)
+        if self._door.on_request is None:
+            decide(None)
+        elif not crew.run(partial(self._ask, request, decide)):
+            decide(503)
+
+    def _ask(self, request: Request, decide: Callable[[Answer], None]) -> None:
+        assert self._door.on_request is not None
+        previous = scope.enter(self.scope)
+        answer: Answer = 500
+        try:
+            answer = self._door.on_request(request)
+        except BaseException:
+            log.exception("on_request raised for %s %s", self.remote_address, request.path)
+        finally:
+            scope.enter(previous)
+        self.loop.call_soon(partial(decide, answer))
+
+    def _decide(self, protocol: ServerProtocol, asked: HttpRequest, request: Request, rest: bytes, answer: Answer) -> None:
+        if self.state is not State.OPEN:
+            return
+        if answer is not None:
+            self._respond(Response(answer, phrase(answer)) if isinstance(answer, int) else answer)
+            return
+        objection = self._door.objection(request)
+        if objection is not None:
+            self._respond(Response(403, objection + "\n"))
+            return
+        admitted = self._door.admit(self, request, protocol)
+        if admitted is None:
+            self._respond(Response(404, f"there is nothing at {request.path}\n"))
+            return
+        response = protocol.accept(asked)
+        if response.status_code != 101:
+            log.info("%s refused: %s", self.remote_address, protocol.handshake_exc)
+            self._respond_with(response.serialize())
+            return
+        for timer in self._timers:
+            timer.cancel()
+        assert self.lane is not None
+        self.request = request
+        self.outbox.force(response.serialize())
+        self.lane.admit(*admitted)
+        self.begin(protocol, rest)
+        self.lane.settle()
+
+    def _respond(self, response: Response) -> None:
+        if response.status >= 400:
+            log.info("%s refused with HTTP %d", self.remote_address, response.status)
+        self._respond_with(response.encoded())
+
+    def _respond_with(self, data: bytes) -> None:
+        self.outbox.force(data)
+        self._close(Close(Broken(self.remote_address, "it was answered in plain HTTP"), LINGER))

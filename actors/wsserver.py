@@ -1,0 +1,52 @@
+"""The actor of a WebSocket server: a server whose clients have to shake hands first, and whose broadcasts are one frame for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from actors.actor import Close
+from actors.errors import BusError, TooLarge
+from actors.message import Sendable, encode
+from actors.server import NOBODY, ServerActor
+from actors.websocket import GOING_AWAY, marked_as_text
+from actors.wsframes import BINARY_FRAME, TEXT_FRAME, build_frame
+from actors.wshandshake import Door, Guest
+
+__all__ = ["WebSocketServerActor"]
+
+
+class WebSocketServerActor(ServerActor):
+    """See the module."""
+
+    client_type = Guest
+
+    def __init__(
+        self, *sock_and_loop: Any, door: Door, ping_interval: float | None, ping_timeout: float | None, **options: Any
+    ) -> None:
+        super().__init__(*sock_and_loop, callbacks=NOBODY, make_client=lambda actor: None, **options)
+        self._guest_options = {"door": door, "ping_interval": ping_interval, "ping_timeout": ping_timeout}
+
+    def _client_options(self) -> dict[str, Any]:
+        return self._guest_options
+
+    def frame(self, message: Sendable) -> bytes:
+        """Not masked and not compressed, so that the same bytes do for every client."""
+        payload = encode(message)
+        if len(payload) > self.max_size:
+            raise TooLarge("all clients", f"{len(payload)} bytes are over max_size={self.max_size}")
+        return build_frame(TEXT_FRAME if marked_as_text(message, payload) else BINARY_FRAME, payload, masked=False)
+
+    def close_from_outside(self, linger: float, reason: BusError | None = None) -> Callable[[float | None], bool]:
+        self._say_goodbye()
+        return super().close_from_outside(linger, reason)
+
+    def on_receive(self, message: Any) -> None:
+        if isinstance(message, Close):
+            self._say_goodbye()
+        super().on_receive(message)
+
+    def _say_goodbye(self) -> None:
+        for actor in list(self.clients):
+            if isinstance(actor, Guest):
+                actor.farewell_with = (GOING_AWAY, "")

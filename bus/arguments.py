@@ -1,0 +1,90 @@
+"""What the verbs have in common: which schemes there are, and checks of arguments."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Literal
+
+from actors import hosting
+from actors.errors import BadAddress
+from actors.framing import FRAMINGS, Framing
+from actors.readerthread import ReaderThread
+from bus.endpoints import Endpoint
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = [
+    "VERBS",
+    "WEBSOCKET",
+    "FramingName",
+    "Own",
+    "check_framing",
+    "check_positive",
+    "check_threads",
+    "check_tls",
+    "loop_for",
+    "unix_path",
+]
+
+VERBS = {
+    "tcp": "connect, listen, serve",
+    "unix": "connect, listen, serve",
+    "udp": "connect, bind, join",
+    "tls": "connect, listen, serve",
+    "ws": "connect, serve",
+    "wss": "connect, serve",
+}
+WEBSOCKET = ("ws", "wss")
+ENCRYPTED = ("tls", "wss")
+
+FramingName = Literal["length", "etx", "lines", "raw"]
+Own = Literal["own"] | None
+
+
+def check_framing(name: str) -> Framing:
+    if name not in FRAMINGS:
+        raise ValueError(f"framing must be one of {', '.join(FRAMINGS)}, not {name!r}")
+    return FRAMINGS[name]
+
+
+def check_positive(value: int, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+    return value
+
+
+def check_threads(threads: Own) -> None:
+    if threads is not None and threads != "own":
+        raise ValueError(f'threads must be None or "own" here, not {threads!r}')
+
+
+def loop_for(threads: Own, sock: socket.socket) -> tuple[ReaderThread, bool]:
+    """The reader thread for a socket, and whether it is this one's own. Closes the socket when there is none to be had."""
+    try:
+        loop = hosting.shared() if threads is None else hosting.dedicated()
+    except BaseException:
+        sock.close()
+        raise
+    return loop, not hosting.is_shared(loop)
+
+
+def check_tls(tls: ssl.SSLContext | None, scheme: str, *, server: bool) -> None:
+    """A server needs a context with its certificate; a client has one by default."""
+    if scheme not in ENCRYPTED:
+        if tls is not None:
+            raise ValueError(f"tls is for tls:// and wss://, not {scheme}://")
+    elif tls is None:
+        if server:
+            raise TypeError(f"{scheme}:// needs tls=, an ssl.SSLContext with the server's certificate")
+    elif not hasattr(tls, "wrap_bio"):
+        raise TypeError(f"tls must be an ssl.SSLContext, not {type(tls).__name__}")
+
+
+def unix_path(endpoint: Endpoint) -> str:
+    if os.name != "posix":
+        raise BadAddress(str(endpoint), "this system has no Unix sockets")
+    return endpoint.path

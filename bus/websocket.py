@@ -1,0 +1,237 @@
+"""WebSocket: what `connect` and `serve` do for `ws://`, and the clients of such a server."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+from actors import crew, scope
+from actors.errors import Broken, BusError, Closed, PeerClosed
+from actors.http import Answer, Request
+from actors.lane import Callbacks
+from actors.mailbox import Mailbox
+from actors.message import Message, Sendable
+from actors.reader import FULL
+from actors.stream import LINGER, weigh
+from actors.waiting import check_timeout, deadline_after
+from bus.server import Client
+
+if TYPE_CHECKING:
+    from actors.wshandshake import Door, Guest
+
+__all__ = ["Route", "Session", "WebSocketClient", "make_door"]
+
+log = logging.getLogger("actorbus.server")
+
+OnMessage: TypeAlias = "Callable[[Message, WebSocketClient], Sendable | None]"
+SessionHandler: TypeAlias = "Callable[[Session], object]"
+Route: TypeAlias = "OnMessage | SessionHandler"
+
+
+class WebSocketClient(Client):
+    """A WebSocket server's client, as callbacks see it."""
+
+    __slots__ = ("_protocol", "request")
+
+    def __init__(self, actor: Guest, home: object, request: Request, protocol: Any) -> None:
+        super().__init__(actor, home)
+        self.request = request
+        self._protocol = protocol
+
+    @property
+    def path(self) -> str:
+        """What it asked for, without the query."""
+        return self.request.path.partition("?")[0]
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of its request; names in any case."""
+        return self.request.headers
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol agreed on, if any."""
+        subprotocol: str | None = self._protocol.subprotocol
+        return subprotocol
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds from the last ping that was answered to its pong; None before the first."""
+        latency: float | None = self._actor.latency  # type: ignore[attr-defined]
+        return latency
+
+    @property
+    def close_code(self) -> int | None:
+        """The code of the closing handshake (RFC 6455, section 7.4), the client's own if it sent one; None before."""
+        code: int | None = self._actor.framing.close_code  # type: ignore[attr-defined]
+        return code
+
+    @property
+    def close_reason(self) -> str | None:
+        """The text beside that code."""
+        reason: str | None = self._actor.framing.close_reason  # type: ignore[attr-defined]
+        return reason
+
+    def close(self, linger: float = LINGER, code: int = 1000, reason: str = "") -> bool:
+        """Close this client's connection in order, with that code and reason. In a callback it does not wait, and returns False."""
+        self._actor.say_goodbye_with(code, reason)  # type: ignore[attr-defined]
+        return super().close(linger)
+
+
+class Session(WebSocketClient):
+    """A client whose messages a session handler receives, in the manner of a Connection.
+
+    >>> import bus
+    >>> def shout(client: bus.Session) -> None:
+    ...     for msg in client:
+    ...         client.send(msg.text.upper())
+    >>> with bus.serve("ws://127.0.0.1:0", routes={"/": shout}) as server:
+    ...     with bus.connect(f"ws://{server.address}/") as conn:
+    ...         conn.send("hello")
+    ...         print(conn.receive(timeout=5).text)
+    HELLO
+    """
+
+    __slots__ = ("_mailbox",)
+
+    def __init__(self, actor: Guest, home: object, request: Request, protocol: Any) -> None:
+        super().__init__(actor, home, request, protocol)
+        self._mailbox: Mailbox[Message] = Mailbox(
+            weigh=weigh, pause=lambda: actor.reader.shut(FULL), resume=lambda: actor.reader.open(FULL)
+        )
+
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """The next message; None after `timeout` seconds without one. PeerClosed, Broken or Closed at the end, as `Connection.receive`."""
+        return self._mailbox.get(deadline_after(timeout))
+
+    def __iter__(self) -> Self:
+        """The messages until the client closes in order, or this server does."""
+        return self
+
+    def __next__(self) -> Message:
+        try:
+            message = self.receive()
+        except (PeerClosed, Closed):
+            raise StopIteration from None
+        assert message is not None
+        return message
+
+    def connected(self) -> bool:
+        """True until the connection has ended and the last message before that was received."""
+        return self._mailbox.ended is None or len(self._mailbox) > 0
+
+    def close(self, linger: float = LINGER, code: int = 1000, reason: str = "") -> bool:
+        self._mailbox.close(Closed(self.remote_address))
+        return super().close(linger, code, reason)
+
+    # -- called by the lane -------------------------------------------------------------------------------------------
+
+    def _take(self, message: Message) -> None:
+        self._mailbox.put((message,), weigh(message))
+
+    def _end(self, reason: BusError) -> None:
+        self._mailbox.end(reason)
+
+    def _serve(self, handler: SessionHandler) -> None:
+        """The whole life of the connection, on a thread of its own."""
+        actor = self._actor
+        previous = scope.enter(actor.scope)
+        try:
+            handler(self)
+        except (PeerClosed, Broken, Closed) as exc:
+            if self._mailbox.ended is None:  # of another connection
+                self._failed(exc)
+        except BaseException as exc:
+            self._failed(exc)
+        else:
+            actor.say_goodbye_with(1000, "")  # type: ignore[attr-defined]
+            actor.close_from_outside(LINGER)
+        finally:
+            scope.enter(previous)
+
+    def _failed(self, exc: BaseException) -> None:
+        actor = self._actor
+        what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+        log.error("the handler of %s raised %s", self.remote_address, what, exc_info=exc)
+        reason = Broken(self.remote_address, f"its handler raised {what}").because(exc)
+        actor.loop.call_soon(lambda: actor.fail(reason))
+
+
+def _is_session_handler(route: Any, path: str) -> bool:
+    """Whether it takes a client alone, or a message and a client."""
+    try:
+        signature = inspect.signature(route)
+    except (TypeError, ValueError):
+        raise TypeError(f"what serves {path!r} must be a function of a client, or of a message and a client") from None
+    for arguments in ((None,), (None, None)):
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            continue
+        return len(arguments) == 1
+    raise TypeError(f"what serves {path!r} must take a client, or a message and a client: {signature}")
+
+
+def make_door(
+    path: str,
+    home: object,
+    *,
+    on_message: OnMessage | None,
+    routes: Mapping[str, Route] | None,
+    on_connect: Callable[[Any], object] | None,
+    on_disconnect: Callable[[Any, BusError], object] | None,
+    on_request: Callable[[Request], Answer] | None,
+    **options: Any,
+) -> Door:
+    """Who comes in where. Raises TypeError and ValueError for routes that are none."""
+    from actors.wshandshake import Door
+
+    if on_message is None and not routes:
+        raise TypeError("serve needs on_message, or routes")
+    if on_request is not None and not callable(on_request):
+        raise TypeError(f"on_request must be callable, not {type(on_request).__name__}")
+    table: dict[str, tuple[Any, bool]] = {}
+    where: Any
+    for where, route in (routes or {}).items():
+        if not isinstance(where, str) or not where.startswith("/") or "?" in where:
+            raise ValueError(f"a route is a path like '/chat', not {where!r}")
+        table[where] = (route, _is_session_handler(route, where))
+    anywhere = (on_message, False) if on_message is not None and path == "/" and not routes else None
+    if on_message is not None and anywhere is None:
+        table.setdefault(path, (on_message, False))
+
+    def admit(actor: Guest, request: Request, protocol: Any) -> tuple[Callbacks, Any] | None:
+        found = table.get(request.path.partition("?")[0], anywhere)
+        if found is None:
+            return None
+        route, is_session = found
+        if not is_session:
+            return Callbacks(route, on_connect, on_disconnect), WebSocketClient(actor, home, request, protocol)
+        session = Session(actor, home, request, protocol)
+
+        def begin(client: Session) -> None:
+            if on_connect is not None:
+                on_connect(client)
+            if not crew.run(lambda: client._serve(route)):
+                raise RuntimeError("no thread to be had for its handler")
+
+        def end(client: Session, reason: BusError) -> None:
+            client._end(reason)
+            if on_disconnect is not None:
+                on_disconnect(client, reason)
+
+        return Callbacks(lambda message, client: client._take(message), begin, end), session
+
+    return Door(admit, on_request, **options)
+
+
+def is_loopback(host: str) -> bool:
+    return host == "localhost" or host.startswith("127.") or host == "::1"
+
+
+def check_pings(ping_interval: float | None, ping_timeout: float | None) -> None:
+    for value, name in ((ping_interval, "ping_interval"), (ping_timeout, "ping_timeout")):
+        if check_timeout(value, name) == 0:
+            raise ValueError(f"{name} must be over 0, or None for none")
