@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from actors import crew, scope, waiting
 from actors.errors import Broken, BusError
 from actors.framing import TEXT_MARK, Unparsed
+from actors.mailbox import Mailbox
 from actors.message import Message, Sendable
 from actors.poller import IN
 from actors.reader import SERVING
@@ -75,6 +76,25 @@ class SerialLine:
             if lane is None:
                 return
             lane.drain_apart()
+
+
+class _Delivery:
+    """The input of a lane whose messages somebody receives, on whichever thread reads; the lane hears of the end only."""
+
+    __slots__ = ("_lane", "_mailbox", "put")
+
+    def __init__(self, lane: Lane, mailbox: Mailbox[Message]) -> None:
+        self._lane = lane
+        self._mailbox = mailbox
+        self.put = mailbox.put
+
+    def end(self, reason: BusError) -> bool:
+        self._lane.thread.call_soon(lambda: self._lane.end(reason))
+        return self._mailbox.end(reason)
+
+    def close(self, reason: BusError) -> bool:
+        self._lane.close(reason)
+        return self._mailbox.close(reason)
 
 
 class Lane(StreamReader):
@@ -151,11 +171,16 @@ class Lane(StreamReader):
         if callbacks.connected is not None:
             self.pending.append(self._connected)
 
+    def deliver_to(self, mailbox: Mailbox[Message]) -> None:
+        """From now on messages go there and not to the callback: somebody receives them. On the reader thread, before any message."""
+        self._mailbox = mailbox
+        self.input = _Delivery(self, mailbox)
+
     # -- input, on the reader thread ----------------------------------------------------------------------------------
 
     def on_ready(self, mask: int) -> None:
         """A turn. Most often it is one read that gives one message: that way is short. No script borrows a lane, so no lock is needed."""
-        if mask == IN and not self.gates and self._unparsed is None and self.ended is None:
+        if mask == IN and not self.gates and self._unparsed is None and self.ended is None and self._mailbox is None:
             try:
                 data = self.sock.recv(READ_SIZE)
             except (BlockingIOError, InterruptedError):

@@ -214,7 +214,7 @@ class Outbox:
     def append(self, frame: bytes) -> None:
         """Take the frame although nothing more is taken, unless nothing is written any more: a protocol's last word."""
         with self._lock:
-            if self._flushing:
+            if self._flushing and frame:
                 self._take(frame, len(frame), 0)
 
     def _take(self, frame: bytes, size: int, messages: int) -> None:

@@ -70,8 +70,8 @@ class StreamActor(SocketActor):
     ) -> None:
         super().__init__(loop, dedicated=dedicated)
         sock.setblocking(False)
-        self._encrypted = hasattr(sock, "on_shaken")  # a TlsSocket
-        if self._encrypted:
+        self.encrypted = hasattr(sock, "on_shaken")  # a TlsSocket
+        if self.encrypted:
             sock.loop = loop  # type: ignore[attr-defined]
         self.remote_address = remote_address
         self.local_address = local_address
@@ -112,14 +112,14 @@ class StreamActor(SocketActor):
                 resume=lambda: self.reader.open(FULL),
             )
             self.reader = StreamReader(sock, loop, mailbox=self.mailbox, **options)
-            if not self._encrypted:
+            if not self.encrypted:
                 self.mailbox.use_direct(self.reader.direct)
 
     def on_start(self) -> None:
         if self.lane is not None:
             self._enter()
         self.reader.start()
-        if self._encrypted:  # what came with the handshake is decrypted already, and no poller knows of it
+        if self.encrypted:  # what came with the handshake is decrypted already, and no poller knows of it
             self.loop.call_soon(lambda: self.reader.on_ready(IN))
 
     def when_ready(self, call: Callable[[StreamActor], object]) -> None:

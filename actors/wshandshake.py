@@ -208,7 +208,8 @@ class Guest(WebSocketActor):
             timer.cancel()
         assert self.lane is not None
         self.request = request
-        self.outbox.force(response.serialize())
+        protocol.send_response(response)
+        self.outbox.force(b"".join(protocol.data_to_send()))
         self.lane.admit(*admitted)
         self.begin(protocol, rest)
         self.lane.settle()

@@ -101,6 +101,10 @@ class Session(WebSocketClient):
         self._mailbox: Mailbox[Message] = Mailbox(
             weigh=weigh, pause=lambda: actor.reader.shut(FULL), resume=lambda: actor.reader.open(FULL)
         )
+        if not actor.encrypted:
+            self._mailbox.use_direct(actor.reader.direct)
+        assert actor.lane is not None
+        actor.lane.deliver_to(self._mailbox)
 
     def receive(self, timeout: float | None = None) -> Message | None:
         """The next message; None after `timeout` seconds without one. PeerClosed, Broken or Closed at the end, as `Connection.receive`."""
@@ -120,19 +124,16 @@ class Session(WebSocketClient):
 
     def connected(self) -> bool:
         """True until the connection has ended and the last message before that was received."""
-        return self._mailbox.ended is None or len(self._mailbox) > 0
+        mailbox = self._mailbox
+        if mailbox.idle:
+            self._actor.reader.look()
+        return mailbox.ended is None or len(mailbox) > 0
 
     def close(self, linger: float = LINGER, code: int = 1000, reason: str = "") -> bool:
         self._mailbox.close(Closed(self.remote_address))
         return super().close(linger, code, reason)
 
     # -- called by the lane -------------------------------------------------------------------------------------------
-
-    def _take(self, message: Message) -> None:
-        self._mailbox.put((message,), weigh(message))
-
-    def _end(self, reason: BusError) -> None:
-        self._mailbox.end(reason)
 
     def _serve(self, handler: SessionHandler) -> None:
         """The whole life of the connection, on a thread of its own."""
@@ -217,12 +218,7 @@ def make_door(
             if not crew.run(lambda: client._serve(route)):
                 raise RuntimeError("no thread to be had for its handler")
 
-        def end(client: Session, reason: BusError) -> None:
-            client._end(reason)
-            if on_disconnect is not None:
-                on_disconnect(client, reason)
-
-        return Callbacks(lambda message, client: client._take(message), begin, end), session
+        return Callbacks(lambda message, client: None, begin, on_disconnect), session
 
     return Door(admit, on_request, **options)
 

@@ -19,6 +19,7 @@ SECONDS = 40
 RUN_HERE = {
     "broadcast",
     "chat_client",
+    "chat_page",
     "chat_server",
     "discovery",
     "echo_client",
