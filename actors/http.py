@@ -66,11 +66,12 @@ class Response:
     def encoded(self) -> bytes:
         """The bytes on the wire. Raises TypeError, ValueError for headers that cannot be sent."""
         body = self.body.encode() if isinstance(self.body, str) else bytes(self.body)
-        headers: dict[str, str] = {}
-        if body and "content-type" not in (name.lower() for name in self.headers):
-            headers["Content-Type"] = f"text/{'html' if body.lstrip()[:1] == b'<' else 'plain'}; charset=utf-8"
-        headers |= self.headers
-        headers |= {"Content-Length": str(len(body)), "Connection": "close"}
+        ours = {"Content-Length": str(len(body)), "Connection": "close"}
+        given = {name.lower() for name in self.headers}
+        if body and "content-type" not in given:
+            ours["Content-Type"] = f"text/{'html' if body.lstrip()[:1] == b'<' else 'plain'}; charset=utf-8"
+        # Said once, whatever the case: two lengths are what requests are smuggled with (RFC 9112, section 6.3).
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("content-length", "connection")} | ours
         for name, value in headers.items():
             check_header(name, value)
         lines = [f"HTTP/1.1 {self.status} {phrase(self.status).strip()}", *(f"{name}: {value}" for name, value in headers.items())]

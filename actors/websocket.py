@@ -18,7 +18,7 @@ from actors.actor import Close
 from actors.errors import Broken, BusError, TooLarge
 from actors.http import PING_INTERVAL, PING_TIMEOUT
 from actors.message import Message, Sendable, encode
-from actors.reader import FULL, SERVING
+from actors.reader import FULL, SERVING, SPECIAL
 from actors.readerthread import ReaderThread, Timer
 from actors.stream import LINGER, State, StreamActor
 from actors.wsframes import WebSocketFraming, is_utf8
@@ -78,9 +78,10 @@ class WebSocketActor(StreamActor):
         super().__init__(sock, loop, remote_address=remote_address, **options)
 
     def on_start(self) -> None:
-        super().on_start()
         if isinstance(self.framing, WebSocketFraming):
+            self.reader.gates |= SPECIAL  # nobody reads before `_begin` has delivered what came with the handshake's answer
             self.loop.call_soon(self._begin)
+        super().on_start()
 
     def begin(self, protocol: SansIO, rest: bytes) -> None:
         """The opening handshake is over. On the reader thread."""

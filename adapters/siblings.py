@@ -60,10 +60,14 @@ class _Check:
         if module is None:
             return
         got = _place(getattr(module, "__spec__", None))
-        wanted = _place(_find(top, directory)) if got is not None else None
-        if got is None or wanted is None or _same(got, wanted):
+        meant = _find(top, directory) if got is not None else None
+        wanted = _place(meant)
+        if got is None or meant is None or wanted is None or _same(got, wanted):
             seen.add(top)
-        elif _is_beside(wanted, directory) or any(_is_beside(got, other) for other in self._directories.values()):
+            return
+        of_a_script = any(_is_beside(got, other) for other in self._directories.values())
+        # A directory without __init__.py gives way to a module anywhere else, for a script alone too.
+        if of_a_script or (meant.loader is not None and _is_beside(wanted, directory)):
             raise ImportError(
                 f"two files are called {top!r}: script {here.name!r} means {wanted}, but loaded is {got}; "
                 "scripts that run together share their modules, so rename one of the two or run the scripts apart",

@@ -84,6 +84,13 @@ def test_a_file_that_bears_the_name_of_something_loaded_is_told_of(tmp_path: Pat
     assert ended.lines == (["other | fine"] if company else [])
 
 
+def test_a_bare_directory_of_a_dialects_name_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / "scriptling").mkdir()
+    for name in "ab":
+        write(tmp_path, f"{name}.py", "import scriptling.net.unicast as uc\nprint(callable(uc.listen))")
+    assert sorted(run("a.py", "b.py", cwd=tmp_path).lines) == ["a | True", "b | True"]
+
+
 def test_a_file_beside_the_script_that_nobody_imports_is_no_concern(tmp_path: Path) -> None:
     for name in ("queue.py", "socket.py", "bus.py", "io.py", "cell.py", "x/cell.py"):
         write(tmp_path, name, "raise AssertionError")

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import echo_peers, machine, many_clients
+from . import echo_peers, machine, many_clients, ws_peers
 from .peers import PLACEMENTS, Load, Peer, measure
 from .process import EndFailed
 from .table import Results, markdown
 
-PARTS = {"echo": echo_peers, "many": many_clients}
+PARTS = {"echo": echo_peers, "many": many_clients, "websocket": ws_peers}
 # The load generator writes a whole message before it reads on, so it may not be larger than the kernel buffers at once.
 MAX_MANY_SIZE = 64 * 1024
 
@@ -29,7 +29,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--placement",
         choices=PLACEMENTS,
-        help="server and client on one core, on two, or as the scheduler likes (default: echo together, many free)",
+        help="server and client on one core, on two, or as the scheduler likes (default: together, many free)",
     )
     parser.add_argument("--limit", type=float, default=60.0, help="seconds one measurement may take (default 60)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the Markdown here too")
@@ -37,8 +37,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.size < 1 or options.clients < 1 or (options.rounds is not None and options.rounds < 1):
         parser.error("--size, --clients and --rounds are at least 1")
-    if options.part != "echo" and options.size > MAX_MANY_SIZE:
-        parser.error(f"--size is at most {MAX_MANY_SIZE} with many clients; use --part echo for more")
+    if options.part in ("many", "all") and options.size > MAX_MANY_SIZE:
+        parser.error(f"--size is at most {MAX_MANY_SIZE} with many clients; use --part echo or websocket for more")
     if options.count is not None and options.count < 100:
         parser.error("--count is at least 100: a p99 of fewer says nothing")
     names = {peer.name for part in PARTS.values() for peer in part.PEERS}
@@ -62,7 +62,7 @@ def chosen(peers: Sequence[Peer], options: argparse.Namespace) -> list[Peer]:
 
 
 def load_for(part: str, options: argparse.Namespace) -> Load:
-    if part == "echo":
+    if part != "many":
         clients, placement = 1, "together"
         count, warm = (2_000, 500) if options.quick else (10_000, 2_000)
     else:
