@@ -13,7 +13,7 @@ import zlib
 from typing import TYPE_CHECKING, Protocol
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate
-from websockets.frames import BINARY, CONT, PING, PONG, TEXT, CloseCode, Frame
+from websockets.frames import BINARY, CLOSE, CONT, PING, PONG, TEXT, CloseCode, Frame
 from websockets.protocol import Side, State
 
 from actors.errors import Broken, BusError, PeerClosed
@@ -226,6 +226,8 @@ class WebSocketFraming:
         """Have the protocol judge one frame. Returns the reason if that is the end."""
         protocol = self.protocol
         self.judged += 1
+        if frame[0] & 0x0F == CLOSE:
+            protocol.current_size = None  # it may come inside a fragmented message (RFC 6455, section 5.4), which the protocol denies
         protocol.receive_data(frame)
         for event in protocol.events_received():
             if isinstance(event, Frame):
