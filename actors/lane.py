@@ -171,6 +171,11 @@ class Lane(StreamReader):
         if callbacks.connected is not None:
             self.pending.append(self._connected)
 
+    @property
+    def waiting(self) -> int:
+        """Messages and callbacks that nobody has seen yet."""
+        return len(self.pending) + (0 if self._mailbox is None else len(self._mailbox))
+
     def deliver_to(self, mailbox: Mailbox[Message]) -> None:
         """From now on messages go there and not to the callback: somebody receives them. On the reader thread, before any message."""
         self._mailbox = mailbox

@@ -155,7 +155,7 @@ class StreamActor(SocketActor):
         return Stats(
             messages_in=reader.messages_in, bytes_in=reader.bytes_in, dropped=reader.dropped,
             messages_out=outbox.messages, bytes_out=outbox.bytes, unsent=outbox.unsent,
-            waiting_in=len(self.lane.pending if self.lane is not None else self.mailbox),
+            waiting_in=self.lane.waiting if self.lane is not None else len(self.mailbox),
             waiting_out=len(outbox),
         )
 
