@@ -12,6 +12,7 @@ from actors import hosting
 from actors.actor import Close, post
 from actors.errors import Broken, BusError, Closed, TooLarge
 from actors.framing import LENGTH, Framing
+from actors.http import HANDSHAKE_TIMEOUT
 from actors.lane import Callbacks, Lane, SerialLine
 from actors.listener import ListenerActor
 from actors.message import Sendable, encode
@@ -79,9 +80,11 @@ class ServerActor(ListenerActor):
         threads: Threads = None,
         path: str | None = None,
         tls: ssl.SSLContext | None = None,
+        handshake_timeout: float = HANDSHAKE_TIMEOUT,
     ) -> None:
         super().__init__(sock, loop, admit=self._admit_client, path=path)
         self._tls = tls
+        self._handshake_timeout = handshake_timeout
         if tls is not None:
             from actors.tlsstream import TlsStreamActor
 
@@ -142,7 +145,7 @@ class ServerActor(ListenerActor):
         return actor
 
     def _client_options(self) -> dict[str, Any]:
-        return {} if self._tls is None else {"context": self._tls, "ready": self._ready}
+        return {} if self._tls is None else {"context": self._tls, "ready": self._ready, "handshake_timeout": self._handshake_timeout}
 
     def _ready(self, actor: StreamActor) -> None:
         """Its TLS handshake is over: now it is a client."""

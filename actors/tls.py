@@ -48,6 +48,7 @@ class TlsSocket:
         self._over = False
         self._shaken = False
         self.on_shaken: Callable[[], object] = _nothing  # called once, by a `recv` in which the handshake came to its end
+        self.read_on: Callable[[], object] = _nothing  # asks for another `recv` although nothing more will come from the kernel
         self.loop: ReaderThread | None = None
         self.truncated = False  # the stream ended without TLS's own end
         self.family = sock.family
@@ -132,6 +133,8 @@ class TlsSocket:
                 self._flush()  # the alert, if it can be said
                 raise
         self._flush()
+        if chunks and self._over:
+            self.read_on()  # the end is for the next one, and no poller will call it
         return b"".join(chunks)
 
     def send(self, data: bytes | memoryview, /) -> int:

@@ -18,7 +18,6 @@ from actors.actor import Close
 from actors.errors import Broken, BusError, TooLarge
 from actors.http import PING_INTERVAL, PING_TIMEOUT
 from actors.message import Message, Sendable, encode
-from actors.poller import IN
 from actors.reader import FULL, SERVING, SPECIAL
 from actors.readerthread import ReaderThread, Timer
 from actors.stream import LINGER, State, StreamActor
@@ -96,8 +95,6 @@ class WebSocketActor(StreamActor):
     def _begin(self) -> None:
         self.reader.resume_with(self._rest)
         self._rest = b""
-        if self.encrypted:
-            self.reader.on_ready(IN)  # what was decrypted meanwhile; no poller knows of it
         if self._interval is not None:
             self._timers = [self.loop.call_later(self._interval, self._ping)]
 

@@ -100,6 +100,11 @@ def _default_port(scheme: str) -> int:
     return 443 if scheme in ("https", "wss") else 80
 
 
+def _may_be_http(data: bytes) -> bool:
+    """Whether it begins as a request does; TLS, for one, does not."""
+    return data[:1].isalpha() or data[:1] in (b"\r", b"\n")
+
+
 def _select(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     """The first of ours that the client offers; none is no reason to refuse it (RFC 6455, section 4.2.2)."""
     return next((name for name in protocol.available_subprotocols or () if name in offered), None)
@@ -127,7 +132,7 @@ class Hello:
     def parse(self, unparsed: Unparsed, max_size: int) -> Parsed:
         unparsed = count_chunks(unparsed)
         data = b"".join(unparsed.chunks)
-        return Parsed([], left_over(data, special=HEAD_END in data or len(data) > MAX_HEAD))
+        return Parsed([], left_over(data, special=HEAD_END in data or len(data) > MAX_HEAD or not _may_be_http(data)))
 
     def feed(self, unparsed: Unparsed) -> Fed:
         data = b"".join(unparsed.chunks)
@@ -167,6 +172,9 @@ class Guest(WebSocketActor):
 
     def _consider(self, head: bytes, rest: bytes) -> None:
         protocol = self._door.protocol(self.max_size)
+        if not _may_be_http(head):
+            self._respond(Response(400, "this is an HTTP and WebSocket server\n"))
+            return
         if not head.endswith(HEAD_END):
             self._respond(Response(431, "the request's headers are too long\n"))
             return

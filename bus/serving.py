@@ -89,11 +89,11 @@ def serve(
     if threads is not None and threads != "own":
         check_positive(threads, "threads")
     check_tls(tls, endpoint.scheme, server=True)
+    check_timeout(handshake_timeout, "handshake_timeout")
     home = object()
     door = None
     if endpoint.scheme in WEBSOCKET:
         check_pings(ping_interval, ping_timeout)
-        check_timeout(handshake_timeout, "handshake_timeout")
         door = make_door(
             endpoint.host,
             endpoint.path or "/",
@@ -139,5 +139,6 @@ def serve(
         make_client=lambda actor: Client(actor, home),
         framing=framing_,
         tls=tls,
+        handshake_timeout=handshake_timeout,
         **options,
     )
