@@ -18,7 +18,7 @@ from actors.actor import Close
 from actors.errors import Broken, BusError, TooLarge
 from actors.http import PING_INTERVAL, PING_TIMEOUT
 from actors.message import Message, Sendable, encode
-from actors.reader import FULL, SERVING, SPECIAL
+from actors.reader import ENDED, FULL, SERVING, SPECIAL
 from actors.readerthread import ReaderThread, Timer
 from actors.stream import LINGER, State, StreamActor
 from actors.wsframes import WebSocketFraming, is_utf8
@@ -161,8 +161,11 @@ class WebSocketActor(StreamActor):
         self.farewell_with = (code, reason)
 
     def _input_ended(self, reason: BusError) -> None:
-        if self.state is not State.OPEN or not self.framing.parted:
+        if not self.framing.parted:
             super()._input_ended(reason)
+        elif self.state is not State.OPEN:
+            self._take_over_input()
+            self._advance()
         elif self.lane is not None:
             self.lane.settle()
         else:
@@ -184,7 +187,12 @@ class WebSocketActor(StreamActor):
         super()._close(message)
 
     def _throw_away_input(self) -> None:
-        """It is read on, for the peer's close frame; messages go nowhere, since their input has ended."""
+        """First it is read on for the peer's close frame; messages go nowhere, since their input has ended. Behind that frame comes the end
+        of TLS and of TCP, which must find a reader: a reset would destroy what is still on its way to the peer."""
+        if self.framing.parted:
+            self._input_over = False
+            self.reader.discard()
+            self.reader.open(ENDED)
 
     def _parted(self) -> bool:
         return self._input_over or self.framing.parted

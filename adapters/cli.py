@@ -37,9 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if problem := _unreadable(path):
             parser.error(problem)
     from adapters.runner import run
+    from bus.endpoints import split_address
 
     try:
-        return run(wanted.scripts, arguments)
+        split_address(wanted.listen)
+    except ValueError as error:
+        parser.error(f"--listen: {error}")
+    try:
+        return run(wanted.scripts, arguments, wanted.listen)
     finally:
         _leave_no_broken_pipe()
 
@@ -53,11 +58,17 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run",
         help="run one script, or several at once",
-        usage="actorbus run [-h] script.py [script.py ...] [-- argument ...]",
+        usage="actorbus run [-h] [--listen HOST:PORT] script.py [script.py ...] [-- argument ...]",
         description="Runs one script, or several at once in one process. Each is the main program for itself; what "
         "several print has the script's name in front. Ends when all have ended, with the worst of their exit "
         "statuses. Ctrl-C ends them in order, a second one at once.",
         epilog="Everything behind -- is passed to every script as sys.argv[1:].",
+    )
+    run.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        default="127.0.0.1:8000",
+        help="where to serve the WebSocket routes that scripts register with scriptling.runtime (default: %(default)s)",
     )
     run.add_argument("scripts", nargs="+", metavar="script.py", help="a Python file")
     return parser

@@ -2,7 +2,7 @@
 
 - Text is UTF-8 with `surrogateescape`, so that what was received can be sent on unchanged, whatever it was.
 - `if c.connected(): c.send(x)` never raises because of the peer, although it may leave between the two: see `Link.send`.
-- `receive` on an ended link gives None, and not so fast that a loop around it burns the interpreter: see `Link.receive`.
+- `receive` on an ended link gives None, and not so fast that a loop around it burns the interpreter: see `Link.keep_pace`.
 - Ctrl-C loses no message. CPython looks for signals after a call, at a loop's end and on entering a function. So between taking a message
   and the caller's store stands none of these; the decoder is lined up before the message is taken, and stepped by C code.
 """
@@ -15,15 +15,18 @@ from collections.abc import Callable
 from functools import partial
 from threading import Lock, get_ident
 from time import monotonic
+from typing import Any, TypeAlias
 
 import bus
 from actors.waiting import sleep
 
-__all__ = ["PACE", "Link", "decode", "endpoint", "receive_text"]
+__all__ = ["PACE", "Link", "Payload", "decode", "endpoint", "receive_text"]
 
 log = logging.getLogger("actorbus.dialect")
 
 PACE = 0.05  # seconds between two answers of an ended link
+
+Payload: TypeAlias = "bytes | str | dict[str, Any]"  # a WebSocket marks the last two as text
 
 # Not a function of ours, because entering one is a place where Ctrl-C strikes.
 decode: Callable[[bytes], str] = partial(str, encoding="utf-8", errors="surrogateescape")
@@ -54,7 +57,7 @@ def endpoint(scheme: str, host: str, port: int, lowest: int = 0, name: str = "ho
     return f"{scheme}://[{bare}]:{port}"
 
 
-def receive_text(source: bus.Connection | bus.UdpSocket | bus.Group, timeout: float | None) -> tuple[str, str] | None:
+def receive_text(source: bus.Connection | bus.Session | bus.UdpSocket | bus.Group, timeout: float | None) -> tuple[str, str] | None:
     """Text and source of the next message; None after `timeout` seconds without one. Raises what `source.receive` raises."""
     taken: list[bytes] = []
     texts = map(decode, taken)
@@ -67,7 +70,7 @@ def receive_text(source: bus.Connection | bus.UdpSocket | bus.Group, timeout: fl
 
 
 class Link:
-    """A `bus.Connection` as the dialects' scripts expect it: its peer may leave at any time, and none of these calls raises for that.
+    """A connection as the dialects' scripts expect it: its peer may leave at any time, and none of these calls raises for that.
 
     Safe to use from several threads. `_trusting` holds the threads whose last look at `connected()` was True; each thread adds and
     removes only itself. `_lock` owns `dropped`. A lost update of `_due` makes one answer come early.
@@ -75,7 +78,7 @@ class Link:
 
     __slots__ = ("_due", "_lock", "_trusting", "connection", "dropped")
 
-    def __init__(self, connection: bus.Connection) -> None:
+    def __init__(self, connection: bus.Connection | bus.Session) -> None:
         self.connection = connection
         self.dropped = 0  # messages that `send` was given after the peer had left
         self._trusting: set[int] = set()
@@ -91,7 +94,7 @@ class Link:
             self._trusting.discard(get_ident())
         return up
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: Payload) -> None:
         """Send one message.
 
         If this thread's last look at `connected()` was True, and the peer has left or stopped reading since, the message is counted in
@@ -100,15 +103,20 @@ class Link:
         Raises Closed after `close()`, and TooLarge, in any case.
         """
         try:
-            self.connection.send(payload)
+            self.deliver(payload)
         except (bus.Closed, PermissionError):
             raise
         except OSError as exc:  # also what the system says about the way to a UDP peer
             if get_ident() not in self._trusting:
                 raise
-            self._drop(exc)
+            self.drop(exc)
 
-    def _drop(self, reason: OSError) -> None:
+    def deliver(self, payload: Payload) -> None:
+        """Send one message, or raise."""
+        self.connection.send(payload)
+
+    def drop(self, reason: OSError) -> None:
+        """Count a message that is not sent, and log the first."""
         with self._lock:
             self.dropped += 1
             first = self.dropped == 1
@@ -118,19 +126,25 @@ class Link:
     def receive(self, timeout: float | None) -> tuple[str, str] | None:
         """Text and source of the next message; None after `timeout` seconds (None waits, 0 polls), and when the link has ended.
 
-        Then the first None comes at once, and each further one PACE after the one before it, or after `timeout` if that is less: an ended
-        link costs a loop no more turns than an idle one. Raises Closed after `close()`.
+        Raises Closed after `close()`.
         """
         try:
             return receive_text(self.connection, timeout)
         except (bus.PeerClosed, bus.Broken) as exc:
-            self._keep_pace(exc, timeout)
+            self.keep_pace(exc, timeout)
             return None
 
-    def _keep_pace(self, reason: bus.BusError, timeout: float | None) -> None:
+    def keep_pace(self, reason: bus.BusError, timeout: float | None) -> None:
+        """Before a `receive` gives None because the link has ended.
+
+        The first such None comes at once, and each further one PACE after the one before it, or after `timeout` if that is less: an ended
+        link costs a loop no more turns than an idle one. Raises the reason if it is Closed.
+        """
+        if isinstance(reason, bus.Closed):
+            raise reason
         if not self._due:
             # A Broken that no OSError caused is about messages: one that was too large, or ended in its middle.
-            lost_data = isinstance(reason, bus.Broken) and reason.__cause__ is None
+            lost_data = isinstance(reason, bus.Broken) and not isinstance(reason.__cause__, OSError)
             log.log(logging.WARNING if lost_data else logging.INFO, "%s", reason)
         wait = self._due - monotonic()
         if timeout is not None:

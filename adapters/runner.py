@@ -1,4 +1,4 @@
-"""`actorbus run a.py b.py … [-- args]`: one script on the main thread, or several on a thread each, in one process.
+"""`actorbus run [--listen host:port] a.py b.py … [-- args]`: one script on the main thread, or several on a thread each, in one process.
 
 Everything the scripts share is set up here, and put back when they have ended: what Python keeps once per process and
 they want once per script (`__main__`, `sys.argv`, output, modules beside them), the signals, and the engine's end.
@@ -15,8 +15,11 @@ from collections.abc import Iterator, Sequence
 
 import bus
 from actors import connecting
+from actors.scope import Scope
 from adapters import aliases, mains, output, siblings
+from adapters.routes import Routes
 from adapters.script import STOPPED, Script
+from adapters.scriptling.runtime.serving import ADDRESS
 from adapters.stopping import Stopping, interruptible_sleep
 from adapters.threads import Threads
 
@@ -29,16 +32,20 @@ FORGIVE_REFUSALS = 5.0
 SHUTDOWN = 5.0  # as a close lingers: what the scripts left open is flushed that long
 
 
-def run(paths: Sequence[str], arguments: Sequence[str] = ()) -> int:
-    """Run these scripts to their end. The worst of their exit statuses; 130 or 143 where a signal ended one.
+def run(paths: Sequence[str], arguments: Sequence[str] = (), listen: str = ADDRESS) -> int:
+    """Run these scripts to their end, and serve on `listen` the routes that they register. The worst of their exit statuses; 130 or 143
+    where a signal ended one.
 
     To be called on the main thread.
     """
     threads = Threads()
-    scripts = [Script(path, name, list(arguments), threads) for path, name in zip(paths, names_of(paths), strict=True)]
+    scopes = [Scope(name) for name in names_of(paths)]
+    routes = Routes(listen, scopes, print)
+    scripts = [Script(path, scope, list(arguments), threads, routes) for path, scope in zip(paths, scopes, strict=True)]
     alone = scripts[0] if len(scripts) == 1 else None
     with contextlib.ExitStack() as shared, Stopping(scripts, alone) as stopping:
         raise_file_limit()
+        shared.callback(routes.forget)
         shared.enter_context(switching_often())
         shared.enter_context(interruptible_sleep())
         shared.enter_context(threads.followed())

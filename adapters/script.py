@@ -18,6 +18,7 @@ from actors import scope
 from actors.scope import Scope
 from adapters import output
 from adapters.mains import Main
+from adapters.routes import Routes
 from adapters.threads import Threads
 
 __all__ = ["Script"]
@@ -35,11 +36,11 @@ OUR_FRAMES = frozenset(os.path.join(HERE, name) for name in ("output.py", "scrip
 class Script:
     """`run` is called once, on the thread that is to be the script's. `status` is there when it has returned."""
 
-    def __init__(self, path: str, name: str, arguments: list[str], threads: Threads) -> None:
+    def __init__(self, path: str, scope: Scope, arguments: list[str], threads: Threads, routes: Routes) -> None:
         self.path = os.path.abspath(path)
         # Python too follows a link to the script, and not the one to its directory, to find the modules beside it.
         self.directory = os.path.dirname(os.path.realpath(path))
-        self.scope = Scope(name)
+        self.scope = scope
         self.main = Main(self.path, [path, *arguments])
         self.status = 0
         self.thread_id: int | None = None
@@ -47,6 +48,7 @@ class Script:
         self._asked = False
         self._lives = False
         self._threads = threads
+        self._routes = routes
 
     def run(self) -> None:
         self.thread_id = threading.get_ident()
@@ -57,6 +59,7 @@ class Script:
                 if self.status == STOPPED:
                     self._threads.join(self.scope, TURN)
             finally:
+                self._routes.ended(self.scope)
                 self.scope.close()
             self._threads.join(self.scope)
         except KeyboardInterrupt:  # came while the threads were waited for, or before the code had begun
@@ -87,6 +90,7 @@ class Script:
             if self._asked or self.scope.stopping:  # before it had begun
                 raise KeyboardInterrupt
             exec(self._compiled(), vars(self.main.module))
+            self._routes.returned(self.scope)
             self.scope.wait()
         except SystemExit as leaving:
             return _exit_status(leaving.code)

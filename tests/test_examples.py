@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -9,10 +10,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+import bus
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SECONDS = 40
@@ -27,6 +29,7 @@ RUN_HERE = {
     "robot_arm",
     "robot_cart",
     "robot_cell",
+    "scriptling_chat",
     "udp_reply",
 }
 
@@ -64,10 +67,10 @@ def run(*names: str, args: tuple[str, ...] = ()) -> str:
     return done.stdout
 
 
-@contextmanager
-def started(name: str, *args: str) -> Iterator[subprocess.Popen[str]]:
+@contextlib.contextmanager
+def started(name: str, *args: str, runner: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, str(EXAMPLES / f"{name}.py"), *args],
+        [sys.executable, *runner, str(EXAMPLES / f"{name}.py"), *args],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -90,6 +93,12 @@ def type_into(process: subprocess.Popen[str], line: str) -> None:
     assert process.stdin is not None
     process.stdin.write(line + "\n")
     process.stdin.flush()
+
+
+def said_to(client: bus.Connection) -> str:
+    message = client.receive(SECONDS)
+    assert message is not None
+    return message.text
 
 
 def test_every_example_is_run_here() -> None:
@@ -160,3 +169,15 @@ def test_chat_with_three_clients_and_ctrl_c() -> None:
                 assert line_of(ann) == line_of(bob) == "* eve has left"
                 server.send_signal(signal.SIGINT)
                 assert line_of(ann) == line_of(bob) == "* the server has gone"
+
+
+def test_scriptling_chat() -> None:
+    with started("scriptling_chat", runner=("-m", "adapters.cli", "run", "--listen", "127.0.0.1:0")) as server:
+        said = line_of(server)
+        assert said.startswith("serving /chat on ws://127.0.0.1:")
+        with contextlib.ExitStack() as stack:
+            url = f"{said.split()[-1]}/chat"
+            clients = [stack.enter_context(bus.connect(url, timeout=SECONDS)) for _ in range(3)]
+            assert [said_to(client) for client in clients] == ["Welcome to the chat!"] * 3
+            clients[0].send("hello")
+            assert [said_to(client) for client in clients] == ["hello"] * 3

@@ -85,6 +85,7 @@ def _read(path: Path) -> dict[str, list[str]]:
 DOCUMENTS = {path.stem: _read(path) for path in sorted((Path(__file__).parent / "documents").glob("*.txt"))}
 
 UNICAST, MULTICAST, DAYSTAR = "scriptling-unicast", "scriptling-multicast", "daystar-communication"
+WEBSOCKET = "scriptling-websocket"
 
 
 def _place(old: str, new: str = '"HOST", PORT') -> Edit:
@@ -103,6 +104,12 @@ FAR_8080 = _place('"192.168.1.1", 8080')
 ROBOT = _place('"192.168.1.100"', '"127.0.0.1"')
 EVERYBODY = _place('"255.255.255.255"', '"127.255.255.255"')
 GROUP = _place('"239.1.1.1", 9999')
+ECHO_ORG = _place('"wss://echo.websocket.org"', '"wss://HOST:PORT"')
+
+
+def _example(name: str) -> Edit:
+    return _place(f'"wss://{name}/ws"', '"wss://HOST:PORT/ws"')
+
 
 PROGRAMS = {
     "connect": Program(UNICAST, (Part("connect", "00"),), (FAR_8080,)),
@@ -156,4 +163,32 @@ PROGRAMS = {
     "daystar_receiver": Program(DAYSTAR, (Part("UDP Socket", start="# Receiver", stop="# Sender"),)),
     "daystar_sender": Program(DAYSTAR, (Part("UDP Socket", start="# Sender", stop="# UDP Broadcast"),), (ROBOT,)),
     "daystar_broadcaster": Program(DAYSTAR, (Part("UDP Socket", start="# UDP Broadcast"),), (EVERYBODY,)),
+    "ws_connect": Program(WEBSOCKET, (Part("connect"),), (ECHO_ORG,)),
+    "ws_connection": Program(
+        WEBSOCKET,
+        (
+            Part("connect"),
+            Part("conn.send"),
+            Part("conn.send_binary"),
+            Part("conn.receive"),
+            Part("is_text"),
+            Part("is_binary"),
+            Part("conn.connected"),
+            Part("conn.close"),
+        ),
+        (ECHO_ORG,),
+    ),
+    "ws_echo_client": Program(WEBSOCKET, (Part("Basic Echo Client"),), (ECHO_ORG,)),
+    "ws_json": Program(WEBSOCKET, (Part("JSON Messaging"),), (_example("api.example.com"),)),
+    "ws_binary": Program(WEBSOCKET, (Part("Binary Data"),), (_example("binary.example.com"),)),
+    "ws_mixed": Program(WEBSOCKET, (Part("Handling Mixed Text and Binary"),), (_example("mixed.example.com"),)),
+    "ws_headers": Program(WEBSOCKET, (Part("With Custom Headers"),), (_example("api.example.com"),)),
+    "ws_errors": Program(WEBSOCKET, (Part("Error Handling"),), (_example("example.com"),)),
+    "setup": Program(WEBSOCKET, (Part("Server Example: setup.py"),)),
+    "handlers": Program(WEBSOCKET, (Part("Server Example: handlers.py"),)),
+    "ws_typed_echo": Program(
+        WEBSOCKET,
+        (Part("WebSocketClient Object"),),
+        before='import scriptling.runtime as runtime\nruntime.http.websocket("/echo", "ws_typed_echo.handler")',
+    ),
 }

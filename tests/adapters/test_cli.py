@@ -14,12 +14,12 @@ from tests.adapters.command import LIMIT, Command, environment, write
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], list[str]]]:
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], list[str], str]]:
     """What the command would have run, in place of running it."""
-    calls: list[tuple[list[str], list[str]]] = []
+    calls: list[tuple[list[str], list[str], str]] = []
 
-    def note(paths: list[str], arguments: list[str]) -> int:
-        calls.append((paths, arguments))
+    def note(paths: list[str], arguments: list[str], listen: str) -> int:
+        calls.append((paths, arguments, listen))
         return 42
 
     monkeypatch.setattr(runner, "run", note)
@@ -41,10 +41,28 @@ def script(tmp_path: Path) -> str:
     ],
 )
 def test_what_is_behind_the_dashes_is_for_the_scripts(
-    started: list[tuple[list[str], list[str]]], script: str, rest: list[str], arguments: list[str]
+    started: list[tuple[list[str], list[str], str]], script: str, rest: list[str], arguments: list[str]
 ) -> None:
     assert cli.main(["run", script, script, *rest]) == 42
-    assert started == [([script, script], arguments)]
+    assert started == [([script, script], arguments, "127.0.0.1:8000")]
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:80", "[::1]:0", "robot:9000"])
+def test_listen_says_where_routes_are_served(started: list[tuple[list[str], list[str], str]], script: str, listen: str) -> None:
+    assert cli.main(["run", "--listen", listen, script]) == 42
+    assert cli.main(["run", script, f"--listen={listen}", "--", "--listen", "x"]) == 42
+    assert started == [([script], [], listen), ([script], ["--listen", "x"], listen)]
+
+
+@pytest.mark.parametrize("listen", ["8000", "ws://127.0.0.1:8000", "127.0.0.1:99999", ""])
+def test_listen_takes_host_and_port(
+    started: list[tuple[list[str], list[str], str]], script: str, listen: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["run", "--listen", listen, script])
+    assert left.value.code == 2
+    assert "--listen" in capsys.readouterr().err
+    assert started == []
 
 
 @pytest.mark.parametrize(
@@ -60,7 +78,7 @@ def test_what_is_behind_the_dashes_is_for_the_scripts(
     ],
 )
 def test_a_usage_error_says_what_is_wrong_and_starts_nothing(
-    started: list[tuple[list[str], list[str]]],
+    started: list[tuple[list[str], list[str], str]],
     script: str,
     capsys: pytest.CaptureFixture[str],
     given: list[str],

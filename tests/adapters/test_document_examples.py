@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
+import shutil
+import signal
 import socket
+import ssl
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
 import pytest
 
+import bus
 from tests.adapters.command import Command, Ended
 from tests.adapters.documents import DOCUMENTS, PROGRAMS, Kind
 from tests.bus.peers import WAIT, Peer, until
@@ -40,7 +47,7 @@ def runs(*names: str) -> Callable[[Test], Test]:
 @pytest.mark.parametrize(
     "document, blocks, programs",
     # How many blocks of code the document has, and how many of them begin with an import of ours.
-    [("scriptling-unicast", 16, 8), ("scriptling-multicast", 9, 6), ("daystar-communication", 3, 3)],
+    [("scriptling-unicast", 16, 8), ("scriptling-multicast", 9, 6), ("scriptling-websocket", 17, 8), ("daystar-communication", 3, 3)],
 )
 def test_the_documents_are_complete(document: str, blocks: int, programs: int) -> None:
     held = DOCUMENTS[document].values()
@@ -105,7 +112,7 @@ class Stage:
         raise AssertionError("no free ports")
 
     def start(self, *names: str) -> Command:
-        return Command("run", *map(self.write, names), env=self.environment)
+        return Command("run", "--listen", str(self), *map(self.write, names), env=self.environment)
 
     def run(self, *names: str) -> Ended:
         with self.start(*names) as command:
@@ -320,6 +327,205 @@ def test_the_continuous_listener(group_stage: Stage) -> None:
         finally:
             over.set()
             thread.join()
+
+
+# --- WebSocket, over TLS with a certificate of the test's own ---
+
+
+@contextmanager
+def secure_server(stage: Stage, path: str, talk: Callable[[bus.Session], object]) -> Iterator[bus.Server]:
+    """A server for one client, whose certificate the scripts of the stage trust. What `talk` raises comes out at the end."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    certificate, key = stage.directory / "certificate.pem", stage.directory / "key.pem"
+    words = f"{openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test"
+    files = ["-addext", f"subjectAltName=IP:{stage.host}", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*words.split(), *files], check=True, capture_output=True, timeout=WAIT)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    stage.environment["SSL_CERT_FILE"] = str(certificate)
+    outcome: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def serve_one(client: bus.Session) -> None:
+        try:
+            talk(client)
+            outcome.put(None)
+        except BaseException as exc:
+            outcome.put(exc)
+
+    with bus.serve(f"wss://{stage}", routes={path: serve_one}, tls=context) as server:
+        yield server
+        failure = outcome.get(timeout=WAIT)
+        if failure is not None:
+            raise failure
+
+
+def text_from(client: bus.Session) -> str:
+    msg = client.receive(WAIT)
+    assert msg is not None
+    assert msg.is_text
+    return msg.text
+
+
+def bytes_from(client: bus.Session) -> bytes:
+    msg = client.receive(WAIT)
+    assert msg is not None
+    assert msg.is_text is False
+    return msg.data
+
+
+def has_left(client: bus.Session) -> bool:
+    """Whether the next thing it does is to close with code 1000."""
+    with pytest.raises(bus.PeerClosed):
+        client.receive(WAIT)
+    return client.close_code == 1000
+
+
+@runs("ws_connect")
+def test_connect_to_a_websocket(stage: Stage) -> None:
+    def talk(client: bus.Session) -> None:
+        assert has_left(client)  # the runner closes what the script left open
+
+    with secure_server(stage, "/", talk):
+        assert stage.run("ws_connect").stdout == ""
+
+
+@runs("ws_connection")
+def test_the_methods_of_a_websocket(stage: Stage) -> None:
+    def talk(client: bus.Session) -> None:
+        assert text_from(client) == "Hello, WebSocket!"
+        assert json.loads(text_from(client)) == {"type": "ping", "data": "test"}
+        assert bytes_from(client) == b"\x01\x02\x03\xff"
+        client.send("pong")
+        client.send("grüße")
+        client.send(b"\x00\xff")
+        client.send("are you there?")
+        assert text_from(client) == "Echo: are you there?"
+
+    with secure_server(stage, "/", talk):
+        assert stage.run("ws_connection").lines == ["Received: pong", "Text: grüße", "Binary: 2 bytes"]
+
+
+@runs("ws_echo_client")
+def test_the_websocket_echo_client(stage: Stage) -> None:
+    def talk(client: bus.Session) -> None:
+        client.send(text_from(client))
+        assert has_left(client)
+
+    with secure_server(stage, "/", talk):
+        assert stage.run("ws_echo_client").lines == ["Received: Hello, WebSocket!"]
+
+
+@runs("ws_json")
+def test_json_over_a_websocket(stage: Stage) -> None:
+    def talk(client: bus.Session) -> None:
+        assert json.loads(text_from(client)) == {"action": "subscribe", "channel": "updates"}
+        client.send({"update": 1})
+        client.send("")  # is falsy, and no end
+        client.send({"update": 2})
+
+    with secure_server(stage, "/ws", talk):
+        assert stage.run("ws_json").lines == ['Update: {"update":1}', 'Update: {"update":2}']
+
+
+@runs("ws_binary")
+def test_bytes_over_a_websocket(stage: Stage) -> None:
+    def talk(client: bus.Session) -> None:
+        client.send(bytes_from(client) + b"\x05")
+        assert has_left(client)
+
+    with secure_server(stage, "/ws", talk):
+        assert stage.run("ws_binary").lines == ["Received 5 bytes"]
+
+
+@runs("ws_mixed")
+def test_text_and_bytes_mixed(stage: Stage) -> None:
+    def talk(client: bus.Session) -> None:
+        client.send("one")
+        client.send(b"12")
+        client.send({})
+
+    with secure_server(stage, "/ws", talk):
+        assert stage.run("ws_mixed").lines == ["Text message: one", "Binary message: 2 bytes", "Text message: {}"]
+
+
+@runs("ws_headers")
+def test_headers_of_ones_own(stage: Stage) -> None:
+    def talk(client: bus.Session) -> None:
+        assert client.headers["Authorization"] == "Bearer my-token"
+        assert client.headers["X-Custom-Header"] == "value"
+        client.send(f"got: {text_from(client)}")
+        assert has_left(client)
+
+    with secure_server(stage, "/ws", talk):
+        assert stage.run("ws_headers").lines == ["got: Hello with auth!"]
+
+
+@runs("ws_errors")
+@pytest.mark.parametrize("answer, line", [("Hi!", "Received: Hi!"), (None, "Connection lost")])
+def test_the_websocket_that_closes_whatever_happens(stage: Stage, answer: str | None, line: str) -> None:
+    def talk(client: bus.Session) -> None:
+        assert text_from(client) == "Hello"
+        if answer is not None:
+            client.send(answer)
+            assert has_left(client)
+
+    with secure_server(stage, "/ws", talk):
+        assert stage.run("ws_errors").lines == [line]
+
+
+@runs("ws_errors")
+def test_the_websocket_whose_server_says_nothing(stage: Stage) -> None:
+    def talk(client: bus.Session) -> None:
+        assert text_from(client) == "Hello"
+        assert has_left(client)
+
+    with secure_server(stage, "/ws", talk):
+        assert stage.run("ws_errors").lines == ["Timeout - no message received"]
+
+
+@runs("setup", "handlers")
+def test_the_chat_server_broadcasts_to_three_clients(stage: Stage) -> None:
+    stage.write("handlers")
+    with stage.start("setup") as server:
+        server.read_until(f"serving /chat on ws://{stage}")
+        with ExitStack() as stack:
+            clients = [stack.enter_context(bus.connect(f"ws://{stage}/chat", timeout=WAIT)) for _ in range(3)]
+            for client in clients:
+                message = client.receive(WAIT)
+                assert message is not None
+                assert message.text == "Welcome to the chat!"  # it is in the list by then
+            for number, speaker in enumerate(clients):
+                speaker.send(f"I am {number}")
+                speaker.send(bytes([number]))
+                for client in clients:
+                    heard = [client.receive(WAIT), client.receive(WAIT)]
+                    assert [(message.data, message.is_text) for message in heard if message] == [
+                        (f"I am {number}".encode(), True),
+                        (bytes([number]), False),
+                    ]
+            server.signal(signal.SIGINT)
+            for client in clients:
+                with pytest.raises(bus.PeerClosed):
+                    client.receive(WAIT)
+                assert client.close_code == 1001
+        result = server.end()
+        assert (result.status, result.stderr) == (130, "")
+
+
+@runs("ws_typed_echo")
+def test_the_server_that_tells_text_from_bytes(stage: Stage) -> None:
+    with stage.start("ws_typed_echo") as server:
+        server.read_until(f"serving /echo on ws://{stage}")
+        with bus.connect(f"ws://{stage}/echo", timeout=WAIT) as conn:
+            conn.send("hello")
+            conn.send(b"\x00\xff")
+            heard = [conn.receive(WAIT), conn.receive(WAIT)]
+            assert [message.data for message in heard if message] == [b"Echo text: hello", b"\x00\xff"]
+        server.signal(signal.SIGTERM)
+        result = server.end()
+        assert (result.status, result.stderr) == (143, "")
 
 
 # --- Daystar, whose ports stay as they are: the environment says which of the system's they stand for ---

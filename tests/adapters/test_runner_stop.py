@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from actors.scope import Scope
+from adapters.routes import Routes
 from adapters.script import Script
 from adapters.threads import Threads
 from tests.adapters.command import LIMIT, Command, Ended, write
@@ -221,7 +223,8 @@ def test_a_script_that_is_stopped_before_it_begins_does_not_begin(tmp_path: Path
     ran = tmp_path / "ran"
     path = write(tmp_path, "script.py", f"open({str(ran)!r}, 'w').close()")
     for stop in (Script.interrupt, lambda script: script.scope.stop()):
-        script = Script(path, "script", [], Threads())
+        owner = Scope("script")
+        script = Script(path, owner, [], Threads(), Routes("127.0.0.1:0", [owner], print))
         stop(script)
         script.run()
         assert script.status == 130

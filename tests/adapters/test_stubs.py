@@ -21,6 +21,9 @@ FILES = sorted(path.relative_to(STUBS).as_posix() for path in STUBS.rglob("*.pyi
 SCRIPT = """
 import scriptling.net.multicast as mc
 import scriptling.net.unicast as uc
+import scriptling.net.websocket
+import scriptling.runtime as runtime
+import scriptling.websocket as ws
 from daystar_api.tcp_client import create_tcp_client
 from daystar_api.tcp_server import create_tcp_server
 from daystar_api.udp_socket import create_udp_socket
@@ -36,6 +39,16 @@ with create_tcp_client("192.168.1.100", 70001) as client:
 create_tcp_server(70001, message_callback=lambda msg, client_addr: msg).stop()
 if (result := create_udp_socket(70002).receive()):
     reveal_type(result)
+reveal_type(ws.connect("ws://127.0.0.1:8000/chat").receive())
+scriptling.net.websocket.connect("ws://127.0.0.1:8000/chat").send_binary([1, 2])
+@runtime.http.websocket("/echo")
+def echo(client: runtime.WebSocketClient) -> None:
+    msg = client.receive()
+    if ws.is_binary(msg):
+        reveal_type(msg)
+runtime.http.websocket("/chat", "handlers.chat_handler")
+reveal_type(echo)
+reveal_type(runtime.serve("127.0.0.1:8000"))
 uc.connect("127.0.0.1", "8080")
 """
 REVEALED = [
@@ -45,6 +58,10 @@ REVEALED = [
     "int",
     "str | None",
     "tuple[str, tuple[str, int]]",
+    "str | list[int] | None",
+    "list[int]",
+    "def (client: adapters.scriptling.runtime.client.WebSocketClient)",
+    "bus.server.Server",
 ]
 
 

@@ -1,1 +1,1 @@
-"""`scriptling.net`: `unicast` and `multicast`."""
+"""`scriptling.net`: `unicast`, `multicast`, and `websocket` by its newer name."""

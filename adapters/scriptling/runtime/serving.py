@@ -1,0 +1,85 @@
+"""Serving the registered routes: `serve` for a program, `serve_routes` for the runner too."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Container, Sequence
+from types import ModuleType
+
+import bus
+from actors import scope
+from actors.scope import Scope
+from adapters.scriptling.runtime import http
+from adapters.scriptling.runtime.client import session_handler
+from adapters.scriptling.runtime.http import Function, Route
+from adapters.scriptling.websocket import MAX_SIZE
+from bus.endpoints import split_address
+
+__all__ = ["ADDRESS", "serve", "serve_routes"]
+
+ADDRESS = "127.0.0.1:8000"
+
+
+def serve(address: str = ADDRESS, origins: Sequence[str] | None = None) -> bus.Server:
+    """Serve the routes registered so far on "host:port" (port 0 picks one: see the server's `address`). Returns at once.
+
+    The server works until `stop()`, or the end of a `with` block; `wait()` waits for that. A web page may connect from the same origin
+    only, or from `origins` ("*" is any). Under `actorbus run` these are the script's own routes, and the runner leaves them to it.
+
+    Raises RuntimeError when nothing is registered, ImportError and AttributeError for a handler that is not there, OSError naming the
+    address (in use, not this machine's), ValueError and TypeError for what is no address.
+
+    >>> @http.websocket("/double")
+    ... def double(client):
+    ...     client.send(2 * client.receive(timeout=5))
+    >>> with serve("127.0.0.1:0") as server, bus.connect(f"ws://{server.address}/double") as conn:
+    ...     conn.send("ha")
+    ...     print(conn.receive(timeout=5).text)
+    haha
+    >>> http.forget(None)
+    """
+    split_address(address)  # has the better words for what is none
+    here = scope.current()
+    if not any(route.owner is here for route in http.routes()):
+        raise RuntimeError("there is no route to serve: register one with runtime.http.websocket(path, handler)")
+    return serve_routes(address, origins, [here])
+
+
+def serve_routes(address: str, origins: Sequence[str] | None, owners: Container[Scope | None]) -> bus.Server:
+    """Serve what these scripts have registered. The modules that their handlers are in may register more, and count."""
+    functions: dict[Route, Function] = {}
+    while missing := [route for route in http.routes() if route.owner in owners and route not in functions]:
+        for route in missing:
+            functions[route] = _function(route)
+    current = [route for route in http.routes() if route in functions]
+    table = {route.path: session_handler(functions[route], route.owner) for route in current}
+    server = bus.serve(f"ws://{address}", routes=table, origins=origins, max_size=MAX_SIZE)
+    for route in current:
+        route.served = True
+    return server
+
+
+def _function(route: Route) -> Function:
+    """The function that the route names, looked for as the script that registered it would."""
+    if not isinstance(route.handler, str):
+        return route.handler
+    previous = scope.enter(route.owner)
+    try:
+        name, _, attribute = route.handler.rpartition(".")
+        function = getattr(_module(name), attribute, None)
+    finally:
+        scope.enter(previous)
+    if function is None:
+        raise AttributeError(f"the handler {route.handler!r} of {route.path!r}: module {name!r} has no {attribute!r}")
+    if not callable(function):
+        raise TypeError(f"the handler {route.handler!r} of {route.path!r} is no function, but {function!r}")
+    return function  # type: ignore[no-any-return]
+
+
+def _module(name: str) -> ModuleType:
+    main = sys.modules["__main__"]
+    if name == os.path.splitext(os.path.basename(getattr(main, "__file__", None) or ""))[0]:
+        return main  # the script itself, which would do everything twice as a module
+    __import__(name, {"__name__": "__main__"})  # and not import_module, so that the runner sees who imports
+    return sys.modules[name]

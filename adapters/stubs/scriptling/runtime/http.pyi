@@ -1,0 +1,1 @@
+from adapters.scriptling.runtime.http import websocket as websocket
