@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from typing import Any, Literal
 
 from actors import hosting
-from actors.binding import bind_datagram, join_group, listen_stream, listen_unix
+from actors.actor import Closable
+from actors.binding import bind_datagram, bind_pair, join_group, listen_stream, listen_unix
 from actors.connecting import connect_datagram, connect_stream, connect_unix, ends
 from actors.datagram import DatagramActor
 from actors.errors import BadAddress, BusError
@@ -57,7 +57,7 @@ def _check_threads(threads: Own) -> None:
         raise ValueError(f'threads must be None or "own" here, not {threads!r}')
 
 
-def _loop(threads: Own, sock: socket.socket) -> tuple[ReaderThread, bool]:
+def _loop(threads: Own, sock: Closable) -> tuple[ReaderThread, bool]:
     """The reader thread for a socket, and whether it is this one's own. Closes the socket when there is none to be had."""
     try:
         loop = hosting.shared() if threads is None else hosting.dedicated()
@@ -193,22 +193,41 @@ def bind(
     url: str,
     *,
     broadcast: bool = False,
+    reuse_port: bool = False,
+    paused: bool = False,
+    mapped: bool = False,
     mailbox_messages: int = MAX_MESSAGES,
     mailbox_bytes: int = MAX_BYTES,
     threads: Own = None,
 ) -> UdpSocket:
     """Bind a UDP socket to `udp://host:port`, to receive from anybody and send to anybody. Port 0 picks one: see `UdpSocket.address`.
 
-    `broadcast=True` allows sending to broadcast addresses. Raises BadAddress, OSError, ConnectFailed (no such name), TypeError, ValueError.
+    `udp://*:port` is a socket for both IPv4 and IPv6 on all interfaces, for IPv4 alone where the system has no IPv6.
+
+    `broadcast=True` allows sending to broadcast addresses; `reuse_port=True` lets others that ask for it too bind the same port;
+    `paused=True` reads nothing until `resume`; with `mapped=True`, `source` tells an IPv4 sender that an IPv6 socket heard,
+    "[::ffff:10.0.0.5]:9090", from one that an IPv4 socket heard. Raises BadAddress, OSError, ConnectFailed (no such name), TypeError,
+    ValueError.
     """
     endpoint = parse(url, "bind", VERBS)
     _positive(mailbox_messages, "mailbox_messages")
     _positive(mailbox_bytes, "mailbox_bytes")
     _check_threads(threads)
-    sock = bind_datagram(endpoint.host, endpoint.port, broadcast=broadcast)
+    options = {"broadcast": broadcast, "reuse_port": reuse_port}
+    if endpoint.host == "*":
+        sock: Closable = bind_pair(endpoint.port, **options)
+    else:
+        sock = bind_datagram(endpoint.host, endpoint.port, **options)
     loop, dedicated = _loop(threads, sock)
     return DatagramActor.open_for(
-        UdpSocket, sock, loop, mailbox_messages=mailbox_messages, mailbox_bytes=mailbox_bytes, dedicated=dedicated
+        UdpSocket,
+        sock,
+        loop,
+        paused=paused,
+        mapped=mapped,
+        mailbox_messages=mailbox_messages,
+        mailbox_bytes=mailbox_bytes,
+        dedicated=dedicated,
     )
 
 
