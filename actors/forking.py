@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pykka
 
+from actors.alarm import AlarmActor
 from actors.datagram import DatagramActor
 from actors.errors import Broken
 from actors.listener import ListenerActor
@@ -64,6 +65,8 @@ def _disown_actor(actor: SocketActor) -> None:
     inbox: Any = actor.actor_inbox
     inbox._lock = threading.Lock()
     inbox.close()
+    if isinstance(actor, AlarmActor):
+        return
     assert isinstance(actor, StreamActor | DatagramActor | ListenerActor), actor
     address = actor.local_address if isinstance(actor, ListenerActor) else actor.remote_address or actor.local_address
     reason = Broken(address, "it was opened before a fork and belongs to the parent process; open it again in the child")
