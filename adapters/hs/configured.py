@@ -32,6 +32,7 @@ class Configured:
         self._enabled = {4: True, 6: True}
         self._prefers = 0
         self._sizes = {4: DEFAULT_SIZE, 6: DEFAULT_SIZE}
+        self._families: tuple[int, ...] = ()  # the versions of the socket
         self._exists = False  # the sockets of the document; ours is made by what binds it
         self._broadcast = False
         self._reuse = False
@@ -121,6 +122,7 @@ class Configured:
         broadcast = self._broadcast and 4 in versions
         sock = bus.bind(f"udp://{host}:{port}", broadcast=broadcast, reuse_port=self._reuse, paused=True, mapped=True)
         self._apply_sizes(sock)
+        self._families = tuple(versions if len(sock.local_addresses) == len(versions) else [4])
         self._exists = True
         return sock
 
@@ -151,7 +153,10 @@ class Configured:
 
     def _towards(self, host: str, port: int) -> tuple[str, Any]:
         """Address and `choose` for the socket. Raises Unreachable."""
-        reach = Reach(frozenset(self._versions()), frozenset(self._local()), self._prefers)
+        versions = self._versions()
+        reach = Reach(frozenset(versions), frozenset(self._families), self._prefers)
         if host.lower() in LOOPBACK:
-            host = reach.choose(loopback(port, has_ipv6()))[0]
+            # Asked only where it matters, because it takes a socket to find out.
+            six = (self._prefers == 6 or 4 not in versions or 4 not in self._families) and has_ipv6()
+            host = reach.choose(loopback(port, six))[0]
         return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}"), reach.choose

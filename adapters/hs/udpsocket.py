@@ -181,6 +181,7 @@ class UDPSocket(Configured):
             if error is None:
                 self._bound = self._connected = True
                 self._peer = self._sock.remote_address
+                self._families = tuple(self._local())
                 self._role = "DEFAULT"
                 log.debug("UDP socket connected")
                 if callback is not None:

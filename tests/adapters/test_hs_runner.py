@@ -283,6 +283,20 @@ def test_sys_exit_in_a_callback_leaves_run() -> None:
     run_script("import sys; from adapters import hs; hs.timer.doAfter(0, lambda: sys.exit(3)); hs.run()", status=3)
 
 
+def test_run_ends_when_the_library_is_shut_down() -> None:
+    out = run_script("""
+import bus
+from adapters import hs
+
+server = hs.socket.udp.server(0, print).receive()
+hs.timer.doAfter(3600, print)
+hs.timer.doAfter(0.01, bus.shutdown)
+hs.run()
+print(server.closed())
+""")
+    assert out.splitlines() == ["True"]
+
+
 def test_without_run_one_of_the_engines_threads_works_while_there_are_callbacks() -> None:
     heard: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
     server = hs.socket.udp.server(0, lambda data, sockaddr: heard.put((data, threading.get_ident())))

@@ -168,6 +168,14 @@ def test_an_empty_message_is_nothing(script: Script, peer: socket.socket, logged
     assert logged.errors() == []
 
 
+def test_a_socket_for_one_message_closes_itself(script: Script, peer: socket.socket) -> None:
+    sock = new()
+    sock.send("once", "127.0.0.1", at(peer), lambda tag: sock.close())
+    script.run()
+    assert sock.closed()
+    assert peer.recv(10) == b"once"
+
+
 def test_what_waits_for_a_name_holds_up_what_is_behind_it(script: Script, peer: socket.socket, slow_name: SlowName) -> None:
     tags: list[int] = []
     sock = new()
@@ -487,6 +495,21 @@ def test_an_empty_datagram_is_not_delivered(script: Script, peer: socket.socket)
     peer.sendto(b"x", own(sock))
     script.until(lambda: heard)
     assert heard.data == ["x"]
+
+
+def test_a_socket_that_cannot_be_read_is_closed_and_says_why(script: Script, peer: socket.socket, logged: Log) -> None:
+    def recvfrom(size: int, flags: int = 0) -> Any:
+        raise OSError(errno.EIO, "Input/output error")
+
+    sock = receiving(Heard())
+    assert sock._sock is not None
+    for reader in sock._sock._actor.readers:
+        reader._recvfrom = recvfrom
+    peer.sendto(b"x", own(sock))
+    assert logged.next_error(script) == "UDP socket closed: Input/output error"
+    assert sock.closed()
+    assert not script.scope.kept_alive
+    assert sock.listen(0) is sock
 
 
 # --- what callbacks do ---

@@ -230,6 +230,20 @@ def test_one_at_a_time_from_many_threads_is_one_each(plain: socket.socket) -> No
         assert got == [b"%d" % number for number in range(50)]
 
 
+@needs_ipv6
+def test_one_at_a_time_neither_family_is_forgotten() -> None:
+    with bus.bind("udp://*:0", paused=True) as pair, bus.bind("udp://127.0.0.1:0") as four, bus.bind("udp://[::1]:0") as six:
+        for number in range(3):
+            four.send_to(f"127.0.0.1:{port_of(pair)}", f"four {number}")
+            six.send_to(f"[::1]:{port_of(pair)}", f"six {number}")
+        got = []
+        for _ in range(6):
+            pair.resume(1)
+            got.append(data_of(pair).decode())
+        for family in ("four", "six"):
+            assert [each for each in got if each.startswith(family)] == [f"{family} {number}" for number in range(3)]
+
+
 @pytest.mark.parametrize(("size", "data"), [(0, b""), (4, b"0123"), (16, b"0123456789abcdef"), (2**32, b"0123456789abcdef")])
 def test_a_datagram_is_cut_to_the_buffer(pair: bus.UdpSocket, plain: socket.socket, size: int, data: bytes) -> None:
     pair.set_buffer_size(size)
@@ -445,6 +459,20 @@ def test_a_refusal_is_counted_and_ends_nothing(pair: bus.UdpSocket) -> None:
 
 
 # --- the end ---
+
+
+def test_a_socket_that_cannot_be_read_is_broken(pair: bus.UdpSocket, plain: socket.socket) -> None:
+    def recvfrom(size: int, flags: int = 0) -> Any:
+        raise OSError(errno.EIO, "Input/output error")
+
+    for reader in pair._actor.readers:
+        reader._recvfrom = recvfrom
+    plain.sendto(b"x", ("127.0.0.1", port_of(pair)))
+    with pytest.raises(bus.Broken, match="Input/output error"):
+        pair.receive(timeout=WAIT)
+    until(pair._actor.actor_stopped.is_set)
+    with pytest.raises(bus.Broken):
+        pair.send_to(name(plain), "x")
 
 
 def test_close_soon_closes_without_a_warning() -> None:
