@@ -119,6 +119,7 @@ class UDPSocket(Configured):
         """Bind to a port (0: one that is free for both families). None if that fails."""
         number = arguments.port(port)
         with self._lock:
+            self._live()
             problem = BIND_TWICE if self._bound else BIND_AFTER_CONNECT if self._connecting else "" if self._versions() else BOTH_DISABLED
             try:
                 if problem:
@@ -152,6 +153,7 @@ class UDPSocket(Configured):
         number = arguments.port(port)
         callback = None if fn is UNSET else arguments.function(fn)
         with self._lock:
+            self._live()
             try:
                 if self._connecting or self._connected or not self._versions():
                     raise OSError(CONNECT_TWICE if self._connecting or self._connected else BOTH_DISABLED)
@@ -205,6 +207,7 @@ class UDPSocket(Configured):
         `fn(tag)` is called once the system has taken the datagram. Gives the object in any case; why a datagram was not sent is logged.
         """
         with self._lock:
+            self._live()
             wanted = arguments.sending(self._connected, message, rest, named)
             if not wanted.data:
                 return self

@@ -90,7 +90,7 @@ def test_socat_is_asked_and_answers(script: Script) -> None:
     finally:
         echo.kill()
         echo.communicate(timeout=WAIT)
-    assert heard.data[0] == "anybody there?"
+    assert heard.data[0].startswith("anybody there?")  # its pipe has no boundaries between messages
 
 
 def test_plain_sockets_of_both_families(script: Script) -> None:

@@ -652,9 +652,14 @@ def test_a_receiving_object_lives_without_a_reference(script: Script) -> None:
 
 def test_what_the_program_shut_down_is_closed_and_can_be_used_again(script: Script) -> None:
     heard = Heard()
-    sock, idle = server(0, heard), server(0)
+    sock, idle, bound, joined, sender = server(0, heard), server(0), server(0), new(), server(0)
     assert sock.receive() is sock
+    assert joined.connect("127.0.0.1", own_port(sock)) is joined
     bus.shutdown()
+    assert bound.listen(0) is bound
+    assert joined.connect("127.0.0.1", own_port(bound)) is joined
+    assert sender.send("x", "127.0.0.1", own_port(bound)) is sender
+    assert sender.closed() is False
     assert idle.closed()
     assert idle.pause() is idle
     script.until(lambda: not script.scope.kept_alive)
