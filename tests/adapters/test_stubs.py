@@ -36,6 +36,14 @@ with create_tcp_client("192.168.1.100", 70001) as client:
 create_tcp_server(70001, message_callback=lambda msg, client_addr: msg).stop()
 if (result := create_udp_socket(70002).receive()):
     reveal_type(result)
+import hs
+listener = hs.socket.udp.server(9001, lambda data, sockaddr: print(data))
+reveal_type(listener.receive())
+reveal_type(listener.send("x", "localhost", 9001).setTimeout(1).info()["localPort"])
+if (address := hs.socket.parseAddress(b"")):
+    reveal_type(address.addressFamily)
+reveal_type(hs.timer.doAfter(1, hs.run).stop())
+hs.socket.udp.timeout = 5
 uc.connect("127.0.0.1", "8080")
 """
 REVEALED = [
@@ -45,6 +53,10 @@ REVEALED = [
     "int",
     "str | None",
     "tuple[str, tuple[str, int]]",
+    "adapters.hs.udpsocket.UDPSocket | None",
+    "Any",
+    "int",
+    "adapters.hs.timer.Timer",
 ]
 
 
