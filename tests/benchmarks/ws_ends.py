@@ -1,7 +1,11 @@
-"""WebSocket ends of several makes, binary messages, no compression, no pings. Each imports its own library when it is called."""
+"""WebSocket ends of several makes, binary messages, no compression, no pings. Each imports its own library when it is called.
+
+By name, where the library may be missing: the types are checked without it, too.
+"""
 
 import asyncio
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from .end import REPLY_TIMEOUT, Gate
@@ -100,13 +104,14 @@ def asyncio_client(address: str, gate: Gate) -> None:
 
 
 def aiohttp_server(announce: Callable[[str], None], size: int) -> None:
-    from aiohttp import WSMsgType, web
+    aiohttp: Any = import_module("aiohttp")
+    web: Any = import_module("aiohttp.web")
 
-    async def echo(request: web.Request) -> web.WebSocketResponse:
+    async def echo(request: Any) -> Any:
         ws = web.WebSocketResponse(compress=False, max_msg_size=MAX_SIZE)
         await ws.prepare(request)
         async for message in ws:
-            if message.type is WSMsgType.BINARY:
+            if message.type is aiohttp.WSMsgType.BINARY:
                 await ws.send_bytes(message.data)
         return ws
 
@@ -124,7 +129,7 @@ def aiohttp_server(announce: Callable[[str], None], size: int) -> None:
 
 
 def aiohttp_client(address: str, gate: Gate) -> None:
-    import aiohttp
+    aiohttp: Any = import_module("aiohttp")
 
     async def run() -> None:
         async with (
@@ -142,7 +147,7 @@ def aiohttp_client(address: str, gate: Gate) -> None:
 
 
 def websocket_client(address: str, gate: Gate) -> None:
-    import websocket
+    websocket: Any = import_module("websocket")
 
     ws = websocket.create_connection(f"ws://{address}/", timeout=REPLY_TIMEOUT)
 
@@ -156,17 +161,19 @@ def websocket_client(address: str, gate: Gate) -> None:
 
 
 def picows_server(announce: Callable[[str], None], size: int) -> None:
-    from picows import WSListener, WSMsgType, ws_create_server
+    picows: Any = import_module("picows")
+    binary, close = picows.WSMsgType.BINARY, picows.WSMsgType.CLOSE
 
-    class Echo(WSListener):  # type: ignore[misc]
-        def on_ws_frame(self, transport: Any, frame: Any) -> None:
-            if frame.msg_type is WSMsgType.BINARY or frame.msg_type == WSMsgType.BINARY:
-                transport.send(WSMsgType.BINARY, frame.get_payload_as_bytes())
-            elif frame.msg_type == WSMsgType.CLOSE:
-                transport.disconnect()
+    def on_frame(self: Any, transport: Any, frame: Any) -> None:
+        if frame.msg_type == binary:
+            transport.send(binary, frame.get_payload_as_bytes())
+        elif frame.msg_type == close:
+            transport.disconnect()
+
+    listener = type("Echo", (picows.WSListener,), {"on_ws_frame": on_frame})
 
     async def run() -> None:
-        server = await ws_create_server(lambda request: Echo(), HOST, 0)
+        server = await picows.ws_create_server(lambda request: listener(), HOST, 0)
         announce("{}:{}".format(*server.sockets[0].getsockname()))
         await server.serve_forever()
 
@@ -174,23 +181,24 @@ def picows_server(announce: Callable[[str], None], size: int) -> None:
 
 
 def picows_client(address: str, gate: Gate) -> None:
-    from picows import WSListener, WSMsgType, ws_connect
-
-    class Waits(WSListener):  # type: ignore[misc]
-        echo: asyncio.Future[bytes]
-
-        def on_ws_frame(self, transport: Any, frame: Any) -> None:
-            if frame.msg_type == WSMsgType.BINARY:
-                self.echo.set_result(frame.get_payload_as_bytes())
+    picows: Any = import_module("picows")
+    binary = picows.WSMsgType.BINARY
 
     async def run() -> None:
-        transport, listener = await ws_connect(Waits, f"ws://{address}/")
         loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[bytes] = loop.create_future()
+
+        def on_frame(self: Any, transport: Any, frame: Any) -> None:
+            if frame.msg_type == binary:
+                waiting.set_result(frame.get_payload_as_bytes())
+
+        transport, _ = await picows.ws_connect(type("Waits", (picows.WSListener,), {"on_ws_frame": on_frame}), f"ws://{address}/")
 
         async def trip(payload: bytes) -> bytes:
-            listener.echo = loop.create_future()
-            transport.send(WSMsgType.BINARY, payload)
-            return await listener.echo  # type: ignore[no-any-return]
+            nonlocal waiting
+            waiting = loop.create_future()
+            transport.send(binary, payload)
+            return await waiting
 
         await gate.time_async(trip)
         transport.disconnect()
