@@ -139,7 +139,7 @@ def aiohttp_client(address: str, gate: Gate) -> None:
 
             async def trip(payload: bytes) -> bytes:
                 await ws.send_bytes(payload)
-                return await ws.receive_bytes()
+                return bytes(await ws.receive_bytes())
 
             await gate.time_async(trip)
 
