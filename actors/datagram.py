@@ -209,6 +209,8 @@ class DatagramActor(SocketActor):
         if sockaddr is None:
             reader = self._open[0]
             return reader.sock.send, (), reader.set_writing
+        if self.intake.only is not None:
+            raise OSError(errno.EISCONN, "connected by now: it sends to its peer only")  # Linux would send it
         reader = self._reader_for(sockaddr)
         return reader.sock.sendto, (sockaddr,), reader.set_writing
 

@@ -123,6 +123,8 @@ class DatagramOutbox:
             if len(self._queue) >= MAX_POSTED or (self._queue and self._left + weight > MAX_BYTES):
                 raise NotSent(posted.where, f"{len(self._queue)} datagrams wait to be sent already")
             first = not self._queue
+            if first:
+                self._left = 0  # an interrupt may have left it otherwise
             self._queue.append(posted)
             self._left += weight
         if posted.addresses is None and target is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-__all__ = ["HANDSHAKE_TIMEOUT", "PING_INTERVAL", "PING_TIMEOUT", "Answer", "Request", "Response", "check_header", "phrase"]
+__all__ = ["HANDSHAKE_TIMEOUT", "PING_INTERVAL", "PING_TIMEOUT", "Answer", "Request", "Response", "check_header", "encode_answer", "phrase"]
 
 # Seconds, and the defaults of every WebSocket.
 HANDSHAKE_TIMEOUT = 10.0
@@ -65,17 +65,34 @@ class Response:
 
     def encoded(self) -> bytes:
         """The bytes on the wire. Raises TypeError, ValueError for headers that cannot be sent."""
-        body = self.body.encode() if isinstance(self.body, str) else bytes(self.body)
-        ours = {"Content-Length": str(len(body)), "Connection": "close"}
-        given = {name.lower() for name in self.headers}
-        if body and "content-type" not in given:
-            ours["Content-Type"] = f"text/{'html' if body.lstrip()[:1] == b'<' else 'plain'}; charset=utf-8"
+        status: Any = self.status
+        given: Any = self.body
+        if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 599:
+            raise ValueError(f"status must be an int from 200 to 599, not {status!r}")
+        if not isinstance(given, (str, bytes)):
+            raise TypeError(f"body must be str or bytes, not {type(given).__name__}")
+        body = given.encode() if isinstance(given, str) else given
+        headers: dict[str, str] = {}
+        if body and "content-type" not in {name.lower() for name in self.headers}:
+            headers["Content-Type"] = f"text/{'html' if body.lstrip()[:1] == b'<' else 'plain'}; charset=utf-8"
         # Said once, whatever the case: two lengths are what requests are smuggled with (RFC 9112, section 6.3).
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("content-length", "connection")} | ours
+        headers |= {name: value for name, value in self.headers.items() if name.lower() not in ("content-length", "connection")}
+        headers |= {"Content-Length": str(len(body)), "Connection": "close"}
         for name, value in headers.items():
             check_header(name, value)
         lines = [f"HTTP/1.1 {self.status} {phrase(self.status).strip()}", *(f"{name}: {value}" for name, value in headers.items())]
         return "\r\n".join((*lines, "", "")).encode("latin-1", "replace") + body
+
+
+def encode_answer(answer: Any) -> bytes | None:
+    """The bytes of what `on_request` gave; None to go on. Raises TypeError, ValueError for what is no answer."""
+    if answer is None:
+        return None
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        answer = Response(answer, phrase(answer))
+    if not isinstance(answer, Response):
+        raise TypeError(f"on_request must give None, a status or a Response, not {type(answer).__name__}")
+    return answer.encoded()
 
 
 Answer = Response | int | None

@@ -18,6 +18,7 @@ from actors.actor import Close
 from actors.errors import Broken, BusError, TooLarge
 from actors.http import PING_INTERVAL, PING_TIMEOUT
 from actors.message import Message, Sendable, encode
+from actors.poller import IN
 from actors.reader import FULL, SERVING, SPECIAL
 from actors.readerthread import ReaderThread, Timer
 from actors.stream import LINGER, State, StreamActor
@@ -78,10 +79,12 @@ class WebSocketActor(StreamActor):
         super().__init__(sock, loop, remote_address=remote_address, **options)
 
     def on_start(self) -> None:
-        if isinstance(self.framing, WebSocketFraming):
+        shaken = isinstance(self.framing, WebSocketFraming)
+        if shaken:
             self.reader.gates |= SPECIAL  # nobody reads before `_begin` has delivered what came with the handshake's answer
-            self.loop.call_soon(self._begin)
         super().on_start()
+        if shaken:
+            self.loop.call_soon(self._begin)
 
     def begin(self, protocol: SansIO, rest: bytes) -> None:
         """The opening handshake is over. On the reader thread."""
@@ -93,6 +96,8 @@ class WebSocketActor(StreamActor):
     def _begin(self) -> None:
         self.reader.resume_with(self._rest)
         self._rest = b""
+        if self.encrypted:
+            self.reader.on_ready(IN)  # what was decrypted meanwhile; no poller knows of it
         if self._interval is not None:
             self._timers = [self.loop.call_later(self._interval, self._ping)]
 

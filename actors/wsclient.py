@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, cast
+from urllib.parse import urlsplit
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidProxy, InvalidStatus, InvalidURI
@@ -52,11 +53,13 @@ def parse_url(url: str) -> WebSocketURI:
     shown = f"{url.partition('://')[0]}://…@{url.rpartition('@')[2]}" if "@" in url else url
     if "#" in url:
         raise BadAddress(shown, "a WebSocket URL has no fragment (RFC 6455, section 3)")
+    if any(character <= " " or character == "\x7f" for character in url):
+        raise BadAddress(shown, "a URL has no spaces, line breaks or control characters; write them as %20 and so on")
     try:
         uri = parse_uri(url)
     except (InvalidURI, ValueError) as exc:
         raise BadAddress(shown, "it is no WebSocket URL; write for example ws://127.0.0.1:8080/path") from exc
-    if not uri.host or not 0 < uri.port < 65536:
+    if not uri.host or not 0 < uri.port < 65536 or urlsplit(url).port == 0:  # for 0 they take the default
         raise BadAddress(shown, "it needs a host, and a port from 1 to 65535 if it names one")
     return uri
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -22,7 +23,7 @@ from actors import crew, scope
 from actors.actor import Close
 from actors.errors import Broken, BusError
 from actors.framing import Fed, Parsed, Unparsed, count_chunks, left_over
-from actors.http import HANDSHAKE_TIMEOUT, Answer, Request, Response, phrase
+from actors.http import HANDSHAKE_TIMEOUT, Answer, Request, Response, encode_answer
 from actors.lane import Callbacks
 from actors.reader import SPECIAL
 from actors.stream import LINGER, State
@@ -36,13 +37,12 @@ if TYPE_CHECKING:
 
     from actors.readerthread import ReaderThread
 
-__all__ = ["Door", "Guest"]
+__all__ = ["Door", "Guest", "is_loopback"]
 
 log = logging.getLogger("actorbus.websocket")
 
 HEAD_END = b"\r\n\r\n"
 MAX_HEAD = 64 * 1024
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,19 @@ class Door:
             same = False
         if not same:
             return f"a page of {origin} may not connect to {host}"
-        if self.on_loopback and here.hostname not in LOOPBACK_NAMES:
+        if self.on_loopback and not is_loopback(here.hostname or ""):
             return f"{host} is not a name of this machine for itself"  # DNS rebinding: a foreign name that leads to loopback
         return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether it names this machine for itself. Numbers do; a name that only leads there does not count."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _default_port(scheme: str) -> int:
@@ -171,25 +181,25 @@ class Guest(WebSocketActor):
         if self._door.on_request is None:
             decide(None)
         elif not crew.run(partial(self._ask, request, decide)):
-            decide(503)
+            decide(encode_answer(503))
 
-    def _ask(self, request: Request, decide: Callable[[Answer], None]) -> None:
+    def _ask(self, request: Request, decide: Callable[[bytes | None], None]) -> None:
         assert self._door.on_request is not None
         previous = scope.enter(self.scope)
-        answer: Answer = 500
+        answer = encode_answer(500)
         try:
-            answer = self._door.on_request(request)
+            answer = encode_answer(self._door.on_request(request))
         except BaseException:
             log.exception("on_request raised for %s %s", self.remote_address, request.path)
         finally:
             scope.enter(previous)
         self.loop.call_soon(partial(decide, answer))
 
-    def _decide(self, protocol: ServerProtocol, asked: HttpRequest, request: Request, rest: bytes, answer: Answer) -> None:
+    def _decide(self, protocol: ServerProtocol, asked: HttpRequest, request: Request, rest: bytes, answer: bytes | None) -> None:
         if self.state is not State.OPEN:
             return
         if answer is not None:
-            self._respond(Response(answer, phrase(answer)) if isinstance(answer, int) else answer)
+            self._respond_with(answer)
             return
         objection = self._door.objection(request)
         if objection is not None:

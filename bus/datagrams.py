@@ -146,7 +146,8 @@ class UdpSocket(_Datagrams):
     def post_connect(self, address: str, *, tag: int = 0, done: Done | None = None, choose: Choose | None = None) -> None:
         """Have one peer, "host:port", from the moment on when all that was posted before has left. The other arguments are those of `post`.
 
-        From then on only its datagrams are received, and `post(None, …)` sends to it. A socket for both families keeps the one of the peer.
+        From then on only its datagrams are received, `post(None, …)` sends to it, and other addresses are told OSError (EISCONN). A socket
+        for both families keeps the one of the peer.
         """
         tell = _telling(done, tag, choose)
         self._actor.post(None, split_address(address), address, choose=choose, tell=tell)

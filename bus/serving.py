@@ -18,7 +18,7 @@ from actors.waiting import check_timeout
 from bus.arguments import VERBS, WEBSOCKET, FramingName, check_framing, check_positive, check_tls, loop_for, unix_path
 from bus.endpoints import parse
 from bus.server import Client, Server
-from bus.websocket import Route, check_pings, is_loopback, make_door
+from bus.websocket import Route, check_pings, make_door
 
 if TYPE_CHECKING:
     import ssl
@@ -95,6 +95,7 @@ def serve(
         check_pings(ping_interval, ping_timeout)
         check_timeout(handshake_timeout, "handshake_timeout")
         door = make_door(
+            endpoint.host,
             endpoint.path or "/",
             home,
             on_message=on_message,
@@ -106,7 +107,6 @@ def serve(
             subprotocols=subprotocols,
             compression=compression,
             handshake_timeout=handshake_timeout,
-            on_loopback=is_loopback(endpoint.host),
             context=tls,
         )
     elif routes is not None or on_request is not None or origins is not None or subprotocols is not None or compression:

@@ -176,6 +176,7 @@ def _is_session_handler(route: Any, path: str) -> bool:
 
 
 def make_door(
+    host: str,
     path: str,
     home: object,
     *,
@@ -187,7 +188,7 @@ def make_door(
     **options: Any,
 ) -> Door:
     """Who comes in where. Raises TypeError and ValueError for routes that are none."""
-    from actors.wshandshake import Door
+    from actors.wshandshake import Door, is_loopback
 
     if on_message is None and not routes:
         raise TypeError("serve needs on_message, or routes")
@@ -220,11 +221,7 @@ def make_door(
 
         return Callbacks(lambda message, client: None, begin, on_disconnect), session
 
-    return Door(admit, on_request, **options)
-
-
-def is_loopback(host: str) -> bool:
-    return host == "localhost" or host.startswith("127.") or host == "::1"
+    return Door(admit, on_request, on_loopback=is_loopback(host), **options)
 
 
 def check_pings(ping_interval: float | None, ping_timeout: float | None) -> None:

@@ -531,6 +531,24 @@ def test_a_disabled_family_is_never_chosen(script: Script, logged: Log) -> None:
 
 
 @needs_ipv6
+def test_a_listener_without_ipv4_hears_it_all_the_same_as_mapped_addresses(script: Script) -> None:
+    heard = Heard()
+    listener = new(heard)
+    assert listener.enableIPv(4, False) and listener.listen(0) and listener.receive()  # noqa: PT018
+    info = listener.info()
+    assert info["localPort"] == info["localPort_IPv6"] > 0
+    assert (info["localHost"], info["localHost_IPv4"], info["localPort_IPv4"]) == ("::", "", 0)
+    with plain_socket() as peer:
+        peer.sendto(b"four", ("127.0.0.1", info["localPort"]))
+        script.until(lambda: heard)
+        address = hs.socket.parseAddress(heard[0][1])
+        assert address
+        assert (address.host, address.port, address.addressFamily) == ("::ffff:127.0.0.1", peer.getsockname()[1], 30)
+        listener.send("back", address.host, address.port)
+        assert peer.recv(10) == b"back"
+
+
+@needs_ipv6
 def test_a_family_that_is_not_open_says_so(script: Script, logged: Log) -> None:
     sock = new()
     assert sock.enableIPv(6, False) and sock.listen(0) and sock.enableIPv(6)  # noqa: PT018

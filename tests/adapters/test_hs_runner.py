@@ -240,6 +240,7 @@ def test_a_program_gives_its_thread_to_the_callbacks() -> None:
     out = run_script("""
 import threading
 import adapters
+from tests.bus.peers import until_blocked
 adapters.install()
 import hs
 
@@ -254,12 +255,35 @@ def heard(data, sockaddr):
     server.close()
 
 server = hs.socket.udp.server(0, heard).receive()
-hs.timer.doAfter(0.01, lambda: hs.socket.udp.new().send("hello", "localhost", server.info()["localPort"]))
+
+def send():
+    until_blocked(threading.main_thread())
+    hs.socket.udp.new().send("hello", "localhost", server.info()["localPort"])
+
+threading.Thread(target=send).start()
 hs.run()
 print("over")
 hs.run()
 """)
     assert out.splitlines() == ["hello True", "hs.run() was called in a callback, which runs inside it already", "over"]
+
+
+# A timer that rings before `run` would be the background thread's.
+ONCE_IT_RUNS = """
+import sys, threading
+import bus
+from adapters import hs
+from tests.bus.peers import until_blocked
+
+def once_it_runs(call):
+    late = hs.timer.doAfter(3600, print)  # until then there is something to wait for
+    def watch():
+        until_blocked(threading.main_thread())
+        call()
+    threading.Thread(target=watch).start()
+    hs.run()
+
+"""
 
 
 def test_ctrl_c_ends_run() -> None:
@@ -280,18 +304,13 @@ hs.run()
 
 
 def test_sys_exit_in_a_callback_leaves_run() -> None:
-    run_script("import sys; from adapters import hs; hs.timer.doAfter(0, lambda: sys.exit(3)); hs.run()", status=3)
+    run_script(ONCE_IT_RUNS + "once_it_runs(lambda: hs.timer.doAfter(0, lambda: sys.exit(3)))", status=3)
 
 
 def test_run_ends_when_the_library_is_shut_down() -> None:
-    out = run_script("""
-import bus
-from adapters import hs
-
+    out = run_script(ONCE_IT_RUNS + """
 server = hs.socket.udp.server(0, print).receive()
-hs.timer.doAfter(3600, print)
-hs.timer.doAfter(0.01, bus.shutdown)
-hs.run()
+once_it_runs(lambda: hs.timer.doAfter(0, bus.shutdown))
 print(server.closed())
 """)
     assert out.splitlines() == ["True"]

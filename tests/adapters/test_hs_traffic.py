@@ -191,6 +191,24 @@ def test_what_waits_for_a_name_holds_up_what_is_behind_it(script: Script, peer: 
     until(lambda: not script.scope.kept_alive)
 
 
+def test_a_destination_that_is_named_before_the_connect_is_done_is_one_too_many(
+    script: Script, peer: socket.socket, slow_name: SlowName, logged: Log
+) -> None:
+    tags: list[int] = []
+    sock = new()
+    assert sock.connect("slow.example", at(peer)) is sock
+    with pytest.raises(TypeError, match="host and a port"):
+        sock.send("x")
+    sock.send("x", "127.0.0.1", at(peer), 1, tags.append)
+    slow_name.answers("127.0.0.1")
+    assert logged.next_error(script) == "Data not sent on UDP socket: Cannot specify destination of packet for connected socket"
+    assert sock.connected()
+    sock.send("y", 2, tags.append)
+    assert peer.recv(10) == b"y"
+    script.until(lambda: tags)
+    assert tags == [2]
+
+
 def test_an_unknown_name_costs_its_datagram_only(
     script: Script, peer: socket.socket, slow_name: SlowName, logged: Log
 ) -> None:

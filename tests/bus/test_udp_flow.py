@@ -432,6 +432,10 @@ def test_connected_it_hears_its_peer_only(pair: bus.UdpSocket, plain: socket.soc
     pair.post(None, "hello", done=outcomes)
     assert plain.recv(100) == b"hello"
     assert outcomes.next() == (0, None)
+    pair.post("127.0.0.1:9", "elsewhere", done=outcomes)
+    _, error = outcomes.next()
+    assert isinstance(error, OSError)
+    assert error.errno == errno.EISCONN
 
 
 def test_connecting_to_port_0_fails_and_changes_nothing(pair: bus.UdpSocket, plain: socket.socket) -> None:
