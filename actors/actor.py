@@ -18,12 +18,11 @@ Of Pykka's insides it needs what `REQUIRED_INSIDES` lists, beyond the hooks docu
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 from collections import deque
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import pykka
 from pykka import messages
@@ -37,7 +36,7 @@ from actors.waiting import Answer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["REQUIRED_INSIDES", "Close", "Control", "SocketActor", "post"]
+__all__ = ["REQUIRED_INSIDES", "Closable", "Close", "Control", "SocketActor", "post"]
 
 A = TypeVar("A")
 K = TypeVar("K")
@@ -53,6 +52,12 @@ REQUIRED_INSIDES = {
 }
 
 INBOX_TURN = 256  # messages per turn, so that a flooded actor shares its thread
+
+
+class Closable(Protocol):
+    """A socket, or several that belong together."""
+
+    def close(self) -> None: ...
 
 
 class Control:
@@ -163,7 +168,7 @@ def _itself(actor: A) -> A:
     return actor
 
 
-def _abandon(actor: SocketActor, sock: socket.socket) -> None:
+def _abandon(actor: SocketActor, sock: Closable) -> None:
     # One task: a loop of the actor's own ends with the actor, and would not come to a second one.
     try:
         actor.abandon()
@@ -187,12 +192,12 @@ class SocketActor(pykka.Actor):
         self._dedicated = dedicated  # the loop is this actor's own, and ends with it
 
     @classmethod
-    def open(cls, sock: socket.socket, loop: ReaderThread, **options: Any) -> Self:
+    def open(cls, sock: Closable, loop: ReaderThread, **options: Any) -> Self:
         """Start an actor that owns `sock`, and return the actor itself. If that fails, or is interrupted, the socket is closed."""
         return cls.open_for(_itself, sock, loop, **options)
 
     @classmethod
-    def open_for(cls, make: Callable[[Self], K], sock: socket.socket, loop: ReaderThread, /, **options: Any) -> K:
+    def open_for(cls, make: Callable[[Self], K], sock: Closable, loop: ReaderThread, /, **options: Any) -> K:
         """The same for a proxy: returns `make(actor)`, and an interrupt before that is made leaves nothing open either."""
         actor: Self | None = None
         try:

@@ -10,17 +10,20 @@ import socket
 import stat
 import struct
 import sys
+from typing import NamedTuple
 
 from actors.errors import BadAddress
 from actors.resolving import Resolved, format_address, resolve
+from actors.sockets import set_reuse_port
 
-__all__ = ["bind_datagram", "join_group", "listen_stream", "listen_unix"]
+__all__ = ["Pair", "bind_datagram", "bind_pair", "join_group", "listen_stream", "listen_unix"]
 
 log = logging.getLogger("actorbus.multicast")
 
 BACKLOG = 1024
 RECEIVE_BUFFER = 4 * 1024 * 1024  # asked for; the kernel gives up to net.core.rmem_max
 RESOLVE_SECONDS = 10.0
+NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
 
 
 def _bind(sock: socket.socket, address: Resolved, shown: str | None = None) -> None:
@@ -88,19 +91,76 @@ def _remove_stale(path: str) -> None:
             pass
 
 
-def bind_datagram(host: str, port: int, *, broadcast: bool = False) -> socket.socket:
-    """A bound UDP socket. `broadcast` allows sending to broadcast addresses (SO_BROADCAST)."""
+def bind_datagram(host: str, port: int, *, broadcast: bool = False, reuse_port: bool = False) -> socket.socket:
+    """A bound UDP socket; for "::", also for IPv4 peers. `broadcast` allows sending to broadcast addresses (SO_BROADCAST), `reuse_port`
+    others that also ask for it on the same port (SO_REUSEPORT).
+    """
     address = _local(host, port, socket.SOCK_DGRAM)
-    sock = socket.socket(address.family, socket.SOCK_DGRAM)
+    sock = _datagram_socket(address.family, broadcast, reuse_port)
     try:
-        if broadcast:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        if address.family == socket.AF_INET6 and address.sockaddr[0] == "::":
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         _bind(sock, address)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _datagram_socket(family: int, broadcast: bool, reuse_port: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if broadcast:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        if reuse_port:
+            set_reuse_port(sock, True)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class Pair(NamedTuple):
+    """Two UDP sockets with one port, for IPv4 and for IPv6."""
+
+    four: socket.socket
+    six: socket.socket
+
+    def close(self) -> None:
+        self.four.close()
+        self.six.close()
+
+
+def bind_pair(port: int, *, broadcast: bool = False, reuse_port: bool = False) -> Pair | socket.socket:
+    """All interfaces: a pair of UDP sockets with the same port. Where the system has no IPv6, the socket for IPv4 alone.
+
+    The one for IPv6 hears IPv4 as well, which matters for broadcasts only: both hear them. Unicast over IPv4 reaches the first alone.
+    """
+    while True:
+        four = bind_datagram("0.0.0.0", port, broadcast=broadcast, reuse_port=reuse_port)
+        six: socket.socket | None = None
+        try:
+            six = _datagram_socket(socket.AF_INET6, broadcast, reuse_port)
+            six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            number = four.getsockname()[1]
+            # The two overlap, and share the port by this option; cleared again, nobody else can.
+            for sock in (four, six):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _bind(six, Resolved(socket.AF_INET6, ("::", number)))
+            for sock in (four, six):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            return Pair(four, six)
+        except BaseException as exc:
+            if six is not None:
+                six.close()
+            if isinstance(exc, OSError) and exc.errno in NO_IPV6:
+                four.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+                return four
+            four.close()
+            if port or not isinstance(exc, OSError) or exc.errno != errno.EADDRINUSE:
+                raise
+            # The number that the system gave us for IPv4 is taken for IPv6: another one.
 
 
 # -- multicast --------------------------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
-"""The actor of a UDP socket: bound, connected to a peer, or a member of a multicast group.
+"""The actor of UDP sockets: bound, connected to a peer, or a member of a multicast group.
 
 One datagram is one message. Nobody can slow a sender down, so when the mailbox is full the oldest datagrams go; they and the kernel's own
 drops are counted in `lost`. An ICMP "refused" says that nobody listened to an earlier datagram: it is counted in `refused` and ends
 nothing.
 
-`fill` runs where the read lock is held; `send` in the caller's thread, under `_send_lock`.
+It has one socket, or a pair for IPv4 and IPv6 with one port, one mailbox and one order of what is posted; connecting keeps the one of the
+pair that reaches the peer. `send` runs in the caller's thread under `_send_lock`, which owns the fields that tell which socket sends.
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from functools import partial
 from threading import Lock
 from time import monotonic
 from typing import Any
 
-from actors import sockets
 from actors.actor import Close, SocketActor, post
+from actors.binding import Pair
+from actors.datagramoutbox import FULL_NET, REFUSED, Choose, DatagramOutbox, Posted, Tell, Way
+from actors.datagramreader import DatagramReader, Intake
 from actors.errors import Broken, BusError, Closed, NotSent, TooLarge
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES, Mailbox
 from actors.message import Message, Sendable, encode
-from actors.reader import Reader
 from actors.readerthread import ReaderThread
-from actors.resolving import format_address
+from actors.resolving import Resolved, format_address
+from actors.sockets import set_reuse_port
 from actors.stats import Stats
 from actors.stream import LINGER, weigh
 from actors.waiting import WRITE, Answer, current, deadline_after
@@ -35,19 +39,16 @@ __all__ = ["MAX_DATAGRAM", "DatagramActor"]
 log = logging.getLogger("actorbus.datagram")
 
 MAX_DATAGRAM = 65_507  # RFC 768 and 791: 65,535 less the headers of IPv4 and UDP
-BUFFER = 65_536
-BURSTS = tuple((BUFFER,) * 4**n for n in range(4))  # 1, 4, 16, 64 datagrams a turn: as many as the last turn found worth it
-FULL_TURNS = 16
-FULL_NET = (errno.ENOBUFS, errno.ENOMEM)
 
 
 class DatagramActor(SocketActor):
-    """See the module. `peer` is the connected peer's address as text, or None: then `send` needs a target. `group` is
-    the socket address of a multicast group."""
+    """See the module. `peer` is the connected peer's address as text, or None: then `send` needs a target. `group` is the socket address
+    of a multicast group. With `paused` nothing is read until `resume`. `mapped` goes to `format_address` for those who send to us.
+    """
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: socket.socket | Pair,
         loop: ReaderThread,
         *,
         peer: str | None = None,
@@ -55,109 +56,78 @@ class DatagramActor(SocketActor):
         group: Any = None,
         mailbox_messages: int = MAX_MESSAGES,
         mailbox_bytes: int = MAX_BYTES,
+        paused: bool = False,
+        mapped: bool = False,
         dedicated: bool = False,
     ) -> None:
         super().__init__(loop, dedicated=dedicated)
-        sock.setblocking(False)
+        sockets = list(sock) if isinstance(sock, Pair) else [sock]
+        for each in sockets:
+            each.setblocking(False)
         self.remote_address = peer or ""
-        self.family = sock.family
         self.group = group
-        self.local_address = local_address or format_address(sock.getsockname())
-        self.messages_in = 0
-        self.bytes_in = 0
+        own = sockets[0].getsockname()
+        self.local_address = local_address or (f"*:{own[1]}" if len(sockets) > 1 else format_address(own))
         self.messages_out = 0
         self.bytes_out = 0
-        self.refused = 0
+        self.refused = 0  # as sends report it; the intake counts the others
         self.ended_reason: BusError | None = None
-        self._sock = sock
-        self._recvfrom = sock.recvfrom
         self._send_lock = Lock()
-        self._burst = 0
-        self._full_turns = 0
-        self._read: list[tuple[bytes, Any]] = []
-        self._parsed: tuple[Iterator[Message], int] | None = None
-        self._kernel_drops = 0  # the last count, once the socket is closed
-        self._sources: dict[Any, str] = {}
         self.mailbox: Mailbox[Message] = Mailbox(
             weigh=weigh, max_items=mailbox_messages, max_bytes=mailbox_bytes, lossy=True
         )
-        self.reader = Reader(sock, loop, fill=self._fill, write_lock=self._send_lock, mailbox=self.mailbox)
-        self.mailbox.use_direct(self.reader.direct)
+        self.outbox = DatagramOutbox(
+            self._send_lock, loop, self, way=self._way, connect=self._connect, reason=lambda: self.ended_reason
+        )
+        self.intake = Intake(self.mailbox, paused)
+        self._describe = describe = partial(format_address, mapped=mapped)
+        self.readers = self.intake.readers = tuple(
+            DatagramReader(
+                each, loop, self.intake, flush=self.outbox.push, write_lock=self._send_lock, describe=describe, over=self._failed
+            )
+            for each in sockets
+        )
+        self.reader = self.readers[0]
+        self._use(self.readers)
+        if len(sockets) == 1:
+            self.mailbox.use_direct(self.reader.direct)  # one thread can't read two sockets directly
+
+    def _use(self, readers: tuple[DatagramReader, ...]) -> None:
+        self._open = readers
+        self._sock = readers[0].sock
+        self._six = readers[1] if len(readers) > 1 else None
+        self.family = self._sock.family if self._six is None else socket.AF_UNSPEC  # of the addresses that it can send to; 0 for both
 
     def on_start(self) -> None:
-        self.reader.start()
+        for reader in self.readers:
+            reader.start()
 
     @property
     def lost(self) -> int:
-        """Datagrams that arrived at this machine and were dropped: by us because the mailbox was full, or by the kernel."""
-        return self.mailbox.lost + self.kernel_drops()
+        """Datagrams that arrived at this machine and were dropped: by us because the mailbox was full or they were not the connected
+        peer's, or by the kernel.
+        """
+        return self.mailbox.lost + self.intake.strangers + self.kernel_drops()
 
     def kernel_drops(self) -> int:
-        if self.reader.fd >= 0:
-            self._kernel_drops = sockets.kernel_drops(self._sock)
-        return self._kernel_drops
+        return sum(reader.kernel_drops() for reader in self.readers)
 
-    # -- input, where the read lock is held ---------------------------------------------------------------------------
-
-    def _fill(self) -> None:
-        reader = self.reader
-        if not reader.dirty:
-            reader.dirty = True
-            burst = BURSTS[self._burst]
-            try:
-                self._read.extend(map(self._recvfrom, burst))
-            except (BlockingIOError, InterruptedError):
-                self._burst = max(0, self._burst - 1)
-                self._full_turns = 0
-            except OSError as exc:
-                self._read_failed(exc)
-            else:
-                # One read more than there are datagrams costs an exception; so a turn grows only after several full ones.
-                self._full_turns += 1
-                if self._full_turns >= FULL_TURNS:
-                    self._burst = min(len(BURSTS) - 1, self._burst + 1)
-                    self._full_turns = 0
-        self._deliver()
-        reader.dirty = False
-
-    def _deliver(self) -> None:
-        if self._parsed is not None:
-            self._hand_on()
-        read = self._read
-        if not read:
-            return
-        sources = self._sources
-        batch = []
-        weight = 0
-        for data, sockaddr in read:
-            source = sources.get(sockaddr)
-            if source is None:
-                if len(sources) >= 1024:
-                    sources.clear()
-                source = sources[sockaddr] = format_address(sockaddr)
-            batch.append(Message(data, source))
-            weight += len(data)
-        count = len(batch)
-        parsed = (iter(batch), weight)
-        # One commit: stores and no call between them.
-        self._read, self._parsed = [], parsed
-        self.messages_in += count
-        self.bytes_in += weight
-        self._hand_on()
-
-    def _hand_on(self) -> None:
-        parsed = self._parsed
-        if parsed is not None:
-            self.mailbox.put(*parsed)
-            self._parsed = None
-
-    def _read_failed(self, exc: OSError) -> None:
-        if exc.errno in (errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EMSGSIZE):
-            self.refused += 1  # ICMP about something sent earlier
-            return
+    def _failed(self, exc: OSError) -> None:
+        """A socket can't be read any more. Where it was found out."""
         reason = Broken(self.remote_address or self.local_address, os.strerror(exc.errno or 0)).because(exc)
         self.mailbox.end(reason)
         self.loop.call_soon(lambda: self._end(reason))
+
+    def local_addresses(self) -> tuple[str, ...]:
+        """Where the sockets are bound now; an IPv4 address comes first. Raises the reason of the end."""
+        with self._send_lock:
+            self.check()
+            return tuple(self._describe(reader.sock.getsockname()) for reader in self._open)
+
+    def check(self) -> None:
+        """Raises the reason of the end, if there is one."""
+        if self.ended_reason is not None:
+            raise self.ended_reason.again()
 
     # -- output, in the caller's thread -------------------------------------------------------------------------------
 
@@ -183,14 +153,16 @@ class DatagramActor(SocketActor):
         where = self.remote_address if target is None else format_address(target)
         tries = 2
         while True:
+            sock = self._sock
             try:
                 with self._send_lock:
-                    if self.ended_reason is not None:
-                        raise self.ended_reason.again()
+                    self.check()
+                    if self._six is not None and target is not None:
+                        sock = self._reader_for(target).sock
                     if target is None:
-                        self._sock.send(data)
+                        sock.send(data)
                     else:
-                        self._sock.sendto(data, target)
+                        sock.sendto(data, target)
                     self.messages_out += 1
                     self.bytes_out += len(data)
                     return
@@ -201,7 +173,7 @@ class DatagramActor(SocketActor):
                     raise
                 if exc.errno == errno.EMSGSIZE:
                     raise TooLarge(where or "", f"{len(data)} bytes do not fit a datagram") from exc
-                if exc.errno in (errno.ECONNREFUSED, errno.ECONNRESET) and tries:
+                if exc.errno in REFUSED and tries:
                     self.refused += 1  # about an earlier datagram; reporting it has cleared it
                     tries -= 1
                     continue
@@ -210,26 +182,82 @@ class DatagramActor(SocketActor):
                     raise
             if deadline is not None and monotonic() >= deadline:
                 raise NotSent(where or "", "the kernel's buffer stayed full until the deadline")
-            current().wait(deadline, self.reader.fd, WRITE)
+            current().wait(deadline, max(-1, sock.fileno()), WRITE)
+
+    def post(
+        self,
+        data: bytes | None,
+        target: tuple[str, int] | None,
+        where: str,
+        *,
+        choose: Choose | None = None,
+        timeout: float | None = None,
+        tell: Tell,
+    ) -> None:
+        """Send a datagram to a host and port, or to the connected peer, behind what was posted before; with `data` None, connect there.
+
+        See `datagramoutbox`. `choose` takes one of all the addresses of the host; else it is the first that can be reached from here.
+        """
+        family = self.family if choose is None else socket.AF_UNSPEC
+        self.outbox.post(Posted(data, where, choose or _first, timeout, tell), target, family)
+
+    def _reader_for(self, sockaddr: Any) -> DatagramReader:
+        six = self._six
+        return six if six is not None and len(sockaddr) == 4 else self._open[0]
+
+    def _way(self, sockaddr: Any) -> Way:
+        if sockaddr is None:
+            reader = self._open[0]
+            return reader.sock.send, (), reader.set_writing
+        if self.intake.only is not None:
+            raise OSError(errno.EISCONN, "connected by now: it sends to its peer only")  # Linux would send it
+        reader = self._reader_for(sockaddr)
+        return reader.sock.sendto, (sockaddr,), reader.set_writing
+
+    def _connect(self, sockaddr: Any) -> None:
+        if not sockaddr[1]:
+            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))  # Linux would take it, and connect to nobody
+        reader = self._reader_for(sockaddr)
+        reader.sock.connect(sockaddr)
+        others = [each for each in self._open if each is not reader]
+        self.intake.only = reader.sock.getpeername()  # what strangers sent before is still in the kernel
+        self.remote_address = self._describe(self.intake.only)
+        self._use((reader,))
+        for each in others:
+            self.loop.call_soon(each.release)
+
+    def set_buffer_size(self, size: int, version: int | None) -> None:
+        self.check()
+        for reader in self.readers:
+            if version is None or (version == 6) == (reader.sock.family == socket.AF_INET6):
+                reader.set_size(size)
 
     def set_broadcast(self, allowed: bool) -> None:
+        self._each(lambda sock: sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, int(allowed)))
+
+    def set_reuse_port(self, allowed: bool) -> None:
+        self._each(lambda sock: set_reuse_port(sock, allowed))
+
+    def _each(self, change: Callable[[socket.socket], object]) -> None:
         with self._send_lock:
-            if self.ended_reason is not None:
-                raise self.ended_reason.again()
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, int(allowed))
+            self.check()
+            for reader in self._open:
+                change(reader.sock)
 
     def told(self) -> None:
         """A UDP peer never leaves."""
 
     def stats(self) -> Stats:
         return Stats(
-            messages_in=self.messages_in,
+            messages_in=self.intake.messages_in,
             messages_out=self.messages_out,
-            bytes_in=self.bytes_in,
+            bytes_in=self.intake.bytes_in,
             bytes_out=self.bytes_out,
             waiting_in=len(self.mailbox),
+            waiting_out=self.outbox.weight,
             lost=self.lost,
-            refused=self.refused,
+            unsent=self.outbox.unsent,
+            refused=self.refused + self.intake.refused,
         )
 
     # -- the end ------------------------------------------------------------------------------------------------------
@@ -260,10 +288,15 @@ class DatagramActor(SocketActor):
         if self.ended_reason is None:
             self.ended_reason = reason
             self.mailbox.end(reason)
-            self.kernel_drops()
-            self.reader.release()
+            self.outbox.end(reason)
+            for reader in self.readers:
+                reader.release()
             super().ended()
 
     def ended(self) -> None:
         self._end(Closed(self.local_address))
         super().ended()
+
+
+def _first(addresses: tuple[Resolved, ...]) -> Any:
+    return addresses[0].sockaddr

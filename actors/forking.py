@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pykka
 
+from actors.alarm import AlarmActor
 from actors.datagram import DatagramActor
 from actors.errors import Broken
 from actors.listener import ListenerActor
@@ -55,9 +56,6 @@ def _disown_loop(loop: ReaderThread) -> None:
 
 
 def _disown_actor(actor: SocketActor) -> None:
-    assert isinstance(actor, StreamActor | DatagramActor | ListenerActor), actor
-    address = actor.local_address if isinstance(actor, ListenerActor) else actor.remote_address or actor.local_address
-    reason = Broken(address, "it was opened before a fork and belongs to the parent process; open it again in the child")
     actor.closing = True
     actor.scope = None
     ref: Any = actor.actor_ref
@@ -67,15 +65,19 @@ def _disown_actor(actor: SocketActor) -> None:
     inbox: Any = actor.actor_inbox
     inbox._lock = threading.Lock()
     inbox.close()
+    if isinstance(actor, AlarmActor):
+        return
+    assert isinstance(actor, StreamActor | DatagramActor | ListenerActor), actor
+    address = actor.local_address if isinstance(actor, ListenerActor) else actor.remote_address or actor.local_address
+    reason = Broken(address, "it was opened before a fork and belongs to the parent process; open it again in the child")
     if isinstance(actor, StreamActor):
         _disown_stream(actor, reason)
+    elif isinstance(actor, DatagramActor):
+        _disown_datagrams(actor, reason)
     else:
         _disown_mailbox(actor.mailbox, reason)
         _disown_reader(actor.reader, threading.Lock())
-    if isinstance(actor, DatagramActor):
-        actor._send_lock = actor.reader.write_lock
-        actor.ended_reason = reason
-    elif isinstance(actor, ServerActor):
+    if isinstance(actor, ServerActor):
         actor.clients.clear()
         actor.stopped = Answer()
         actor.stopped.set(True)
@@ -94,6 +96,16 @@ def _disown_stream(actor: StreamActor, reason: Broken) -> None:
     else:
         actor.lane.ended = reason
         actor.lane.pending.clear()
+
+
+def _disown_datagrams(actor: DatagramActor, reason: Broken) -> None:
+    actor.ended_reason = reason
+    actor._send_lock = threading.Lock()
+    actor.outbox.after_fork(actor._send_lock)
+    actor.intake.after_fork()
+    _disown_mailbox(actor.mailbox, reason)
+    for reader in actor.readers:
+        _disown_reader(reader, actor._send_lock)
 
 
 def _disown_mailbox(mailbox: Mailbox[Any], reason: Broken) -> None:

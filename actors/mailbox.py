@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from threading import Lock
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from actors.errors import BusError
 from actors.waiting import Waiter, current
@@ -37,6 +37,22 @@ T = TypeVar("T")
 
 def _nothing() -> None:
     pass
+
+
+class Parked(Protocol):
+    """What waits for a mailbox: a thread's Waiter, as a rule."""
+
+    @property
+    def unpark(self) -> Callable[[], object]: ...
+
+
+class _Nudge:
+    """Waits on behalf of somebody who wants to be called."""
+
+    __slots__ = ("unpark",)
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self.unpark = call
 
 
 class Mailbox(Generic[T]):
@@ -70,7 +86,7 @@ class Mailbox(Generic[T]):
         self._pause = pause
         self._resume = resume
         self._direct: Callable[[Waiter, float | None], tuple[bool, T | None]] | None = None
-        self._waiters: list[Waiter] = []
+        self._waiters: list[Parked] = []
         self._bell: Wakeup | None = None
         self.ended: BusError | None = None
         self.lost = 0
@@ -200,7 +216,7 @@ class Mailbox(Generic[T]):
             with self._lock:
                 self._wake()
 
-    def park(self, waiter: Waiter) -> bool:
+    def park(self, waiter: Parked) -> bool:
         """Let `waiter` be woken by the next put or end. False when there is something already. An entry lasts until that wake."""
         with self._lock:
             if not self.idle:
@@ -208,6 +224,13 @@ class Mailbox(Generic[T]):
             if waiter not in self._waiters:
                 self._waiters.append(waiter)
             return True
+
+    def call_when_ready(self, call: Callable[[], object]) -> bool:
+        """Have `call()` run by the next put or end, with the lock held. False, and it is not, when there is something already. From the
+        first time on, `direct` is no longer asked.
+        """
+        self._direct = None
+        return self.park(_Nudge(call))
 
     def _wake(self) -> None:
         for waiter in self._waiters:

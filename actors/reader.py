@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from actors.readerthread import ReaderThread
 
-__all__ = ["ENDED", "FULL", "LENT", "RETRY", "SERVING", "SPECIAL", "Reader"]
+__all__ = ["ENDED", "FULL", "LENT", "PAUSED", "RETRY", "SERVING", "SPECIAL", "Reader"]
 
 # Why a socket is not polled for input.
 FULL = 1  # the mailbox is above high water
@@ -42,6 +42,7 @@ LENT = 2  # a script reads it
 SERVING = 4  # its callback runs elsewhere, or its replies wait for the peer to read
 ENDED = 8  # no input will come any more
 SPECIAL = 16  # what was read waits for the reader thread
+PAUSED = 32  # its owner wants nothing read for now
 
 # Masks that are none.
 UNREGISTERED = -1
@@ -142,6 +143,13 @@ class Reader:
             self.gates &= ~gate
             self._apply()  # whatever it was: an interrupt may have cut the last one off
 
+    def pause(self) -> None:
+        """`shut(PAUSED)`, also for a borrower that waits for input this moment. From any thread."""
+        self.shut(PAUSED)
+        loan = self.loan
+        if loan is not None:
+            loan.waiter.unpark()  # it comes back to `direct`, and gives up
+
     def set_writing(self, writing: bool) -> None:
         with self.mutex:
             self._writing = writing
@@ -197,6 +205,9 @@ class Reader:
             loan = self._lend(waiter)
             if loan is None:
                 return CANNOT
+        elif self.gates & PAUSED:
+            self.give_back()
+            return CANNOT
         item: Any = None
         try:
             with loan.lock:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from functools import lru_cache
 from threading import BoundedSemaphore
 from typing import Any, NamedTuple
 
 from actors import crew
-from actors.errors import ConnectFailed, ConnectTimeout
+from actors.errors import BusError, ConnectFailed, ConnectTimeout
 from actors.waiting import Answer
 
-__all__ = ["Resolved", "format_address", "resolve"]
+__all__ = ["Resolved", "format_address", "look_up", "numeric", "resolve"]
 
 MAX_LOOKUPS = 8
 _lookups = BoundedSemaphore(MAX_LOOKUPS)
@@ -27,12 +28,15 @@ class Resolved(NamedTuple):
     sockaddr: Any
 
 
-def format_address(sockaddr: Any) -> str:
-    """ "ip:port", "[ip6]:port" (with the zone of a link-local address), or the path of a Unix socket."""
+def format_address(sockaddr: Any, mapped: bool = False) -> str:
+    """ "ip:port", "[ip6]:port" (with the zone of a link-local address), or the path of a Unix socket.
+
+    An IPv4 peer of a socket for both families is written as IPv4, or with `mapped` as "[::ffff:ip]:port".
+    """
     if isinstance(sockaddr, tuple):
         host, port = sockaddr[0], sockaddr[1]
-        if host.startswith("::ffff:") and "." in host:
-            host = host[7:]  # an IPv4 peer of a socket for both families
+        if host.startswith("::ffff:") and "." in host and not mapped:
+            host = host[7:]
         if ":" not in host:
             return f"{host}:{port}"
         if len(sockaddr) == 4 and sockaddr[3] and "%" not in host:
@@ -49,7 +53,8 @@ def _mapped(family: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _numeric(host: str, port: int, kind: int, family: int) -> tuple[Resolved, ...]:
+def numeric(host: str, port: int, kind: int, family: int) -> tuple[Resolved, ...]:
+    """The address of a host that is one, without a lookup; nothing for a name."""
     try:
         found = socket.getaddrinfo(host, port, family, kind, 0, socket.AI_NUMERICHOST | _mapped(family))
     except (OSError, UnicodeError):  # UnicodeError: no name either, as the lookup will say
@@ -62,33 +67,43 @@ def resolve(host: str, port: int, kind: int, deadline: float | None, family: int
 
     Raises ConnectFailed (no such name, or the lookup failed) and ConnectTimeout.
     """
-    return _numeric(host, port, kind, family) or _lookup(host, port, kind, deadline, family)
+    return numeric(host, port, kind, family) or _lookup(host, port, kind, deadline, family)
 
 
 def _lookup(host: str, port: int, kind: int, deadline: float | None, family: int) -> tuple[Resolved, ...]:
-    where = format_address((host, port))
-    answer: Answer[Any] = Answer()
-
-    def look() -> None:
-        try:
-            answer.set(socket.getaddrinfo(host, port, family, kind, 0, _mapped(family)))
-        except (OSError, UnicodeError) as exc:
-            answer.set(exc)
-        finally:
-            _lookups.release()
-
-    if not _lookups.acquire(blocking=False):
-        raise ConnectFailed(where, f"{MAX_LOOKUPS} name lookups are hanging already; the name servers do not answer")
-    if not crew.run(look):
-        _lookups.release()
-        raise ConnectFailed(where, f"no thread to look {host!r} up with")
+    answer: Answer[tuple[Resolved, ...] | BusError] = Answer()
+    look_up(host, port, kind, family, answer.set)
     found = answer.wait(deadline)
     if found is None:
-        raise ConnectTimeout(where, f"the lookup of the name {host!r} took longer than the timeout")
-    if isinstance(found, Exception):
-        reason = found.strerror if isinstance(found, OSError) and found.strerror else str(found)
-        raise ConnectFailed(where, f"no address for the name {host!r} ({reason})").because(found)
-    return tuple(dict.fromkeys(Resolved(info[0], info[4]) for info in found))
+        raise ConnectTimeout(format_address((host, port)), f"the lookup of the name {host!r} took longer than the timeout")
+    if isinstance(found, BusError):
+        raise found
+    return found
+
+
+def look_up(host: str, port: int, kind: int, family: int, found: Callable[[tuple[Resolved, ...] | BusError], object]) -> None:
+    """Start a lookup, and have `found` called with what came of it: the addresses, or ConnectFailed. On a helper thread, or at once when
+    there is none.
+    """
+    where = format_address((host, port))
+
+    def look() -> None:
+        outcome: tuple[Resolved, ...] | BusError
+        try:
+            infos = socket.getaddrinfo(host, port, family, kind, 0, _mapped(family))
+            outcome = tuple(dict.fromkeys(Resolved(info[0], info[4]) for info in infos))
+        except (OSError, UnicodeError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+            outcome = ConnectFailed(where, f"no address for the name {host!r} ({reason})").because(exc)
+        finally:
+            _lookups.release()
+        found(outcome)
+
+    if not _lookups.acquire(blocking=False):
+        found(ConnectFailed(where, f"{MAX_LOOKUPS} name lookups are hanging already; the name servers do not answer"))
+    elif not crew.run(look):
+        _lookups.release()
+        found(ConnectFailed(where, f"no thread to look {host!r} up with"))
 
 
 def _after_fork() -> None:

@@ -108,6 +108,20 @@ class Scope:
             self._changed.notify_all()
             return True
 
+    def run_posted(self) -> bool:
+        """Run one call that was posted, without waiting for any. False when there is none. What it raises comes out here."""
+        with self._changed:
+            if not self._calls:
+                return False
+            call = self._calls.popleft()
+        call()
+        return True
+
+    @property
+    def idle(self) -> bool:
+        """Whether no call waits to be run."""
+        return not self._calls
+
     def wait(self) -> None:
         """Run what was posted until nothing keeps the script alive. What a call raises comes out here.
 

@@ -13,7 +13,9 @@ __all__ = [
     "broken_phrase",
     "is_dead",
     "kernel_drops",
+    "has_ipv6",
     "set_keepalive",
+    "set_reuse_port",
     "stream_options",
     "unacknowledged",
 ]
@@ -75,6 +77,24 @@ def kernel_drops(sock: socket.socket) -> int:
     except OSError:
         return 0
     return int(struct.unpack_from("I", raw, 32)[0]) if len(raw) >= 36 else 0
+
+
+def set_reuse_port(sock: socket.socket, allowed: bool) -> None:
+    """Let others that ask for it too have the same port. OSError where the system has no such option (Windows)."""
+    option = getattr(socket, "SO_REUSEPORT", None)
+    if option is None:
+        raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
+    sock.setsockopt(socket.SOL_SOCKET, option, int(allowed))
+
+
+def has_ipv6() -> bool:
+    """Whether this machine can reach itself by IPv6 now: the system speaks it, and loopback has its address."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
+            return True
+    except OSError:
+        return False
 
 
 def broken_phrase(exc: OSError) -> str:

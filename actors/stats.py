@@ -12,9 +12,9 @@ class Stats:
     """Counters of a connection, a UDP socket or a group since it was opened.
 
     `lost`: datagrams that reached this machine and were dropped, by us or by the kernel. `unsent`: bytes accepted for sending that the
-    kernel never took, because the link ended. `dropped`: bytes of an unfinished message at the end of a stream. `waiting_in`: messages in
-    the mailbox;
-    `waiting_out`: bytes in the outbox. `refused`: ICMP reports that a datagram was not wanted.
+    kernel never took, because the link ended or the system refused a posted datagram. `dropped`: bytes of an unfinished message at the
+    end of a stream. `waiting_in`: messages in the mailbox; `waiting_out`: bytes in the outbox. `refused`: ICMP reports that a datagram
+    was not wanted.
 
     >>> Stats(messages_in=3).messages_in
     3

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 from typing import TYPE_CHECKING, Literal
 
 from actors import hosting
+from actors.actor import Closable
 from actors.errors import BadAddress
 from actors.framing import FRAMINGS, Framing
 from actors.readerthread import ReaderThread
@@ -62,7 +62,7 @@ def check_threads(threads: Own) -> None:
         raise ValueError(f'threads must be None or "own" here, not {threads!r}')
 
 
-def loop_for(threads: Own, sock: socket.socket) -> tuple[ReaderThread, bool]:
+def loop_for(threads: Own, sock: Closable) -> tuple[ReaderThread, bool]:
     """The reader thread for a socket, and whether it is this one's own. Closes the socket when there is none to be had."""
     try:
         loop = hosting.shared() if threads is None else hosting.dedicated()

@@ -35,6 +35,11 @@ class Proxy:
         seconds = check_timeout(linger, "linger")
         return self._actor.close(LINGER if seconds is None else seconds)
 
+    def close_soon(self) -> None:
+        """Ask for the close and return at once; nothing waits for it, and what was not sent may be lost. For finalizers."""
+        self._actor.close_soon()
+        self._actor.closing = True  # asked only now, as in `close`
+
     def __enter__(self) -> Self:
         return self
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from actors import hosting
-from actors.binding import bind_datagram, join_group, listen_stream, listen_unix
+from actors.actor import Closable
+from actors.binding import bind_datagram, bind_pair, join_group, listen_stream, listen_unix
 from actors.connecting import connect_datagram, connect_stream, connect_unix, ends
 from actors.datagram import DatagramActor
 from actors.errors import BadAddress
@@ -219,22 +220,41 @@ def bind(
     url: str,
     *,
     broadcast: bool = False,
+    reuse_port: bool = False,
+    paused: bool = False,
+    mapped: bool = False,
     mailbox_messages: int = MAX_MESSAGES,
     mailbox_bytes: int = MAX_BYTES,
     threads: Own = None,
 ) -> UdpSocket:
     """Bind a UDP socket to `udp://host:port`, to receive from anybody and send to anybody. Port 0 picks one: see `UdpSocket.address`.
 
-    `broadcast=True` allows sending to broadcast addresses. Raises BadAddress, OSError, ConnectFailed (no such name), TypeError, ValueError.
+    `udp://*:port` is a socket for both IPv4 and IPv6 on all interfaces, for IPv4 alone where the system has no IPv6.
+
+    `broadcast=True` allows sending to broadcast addresses; `reuse_port=True` lets others that ask for it too bind the same port;
+    `paused=True` reads nothing until `resume`; with `mapped=True`, `source` tells an IPv4 sender that an IPv6 socket heard,
+    "[::ffff:10.0.0.5]:9090", from one that an IPv4 socket heard. Raises BadAddress, OSError, ConnectFailed (no such name), TypeError,
+    ValueError.
     """
     endpoint = parse(url, "bind", VERBS)
     check_positive(mailbox_messages, "mailbox_messages")
     check_positive(mailbox_bytes, "mailbox_bytes")
     check_threads(threads)
-    sock = bind_datagram(endpoint.host, endpoint.port, broadcast=broadcast)
+    options = {"broadcast": broadcast, "reuse_port": reuse_port}
+    if endpoint.host == "*":
+        sock: Closable = bind_pair(endpoint.port, **options)
+    else:
+        sock = bind_datagram(endpoint.host, endpoint.port, **options)
     loop, dedicated = loop_for(threads, sock)
     return DatagramActor.open_for(
-        UdpSocket, sock, loop, mailbox_messages=mailbox_messages, mailbox_bytes=mailbox_bytes, dedicated=dedicated
+        UdpSocket,
+        sock,
+        loop,
+        paused=paused,
+        mapped=mapped,
+        mailbox_messages=mailbox_messages,
+        mailbox_bytes=mailbox_bytes,
+        dedicated=dedicated,
     )
 
 

@@ -113,6 +113,20 @@ def test_a_call_that_was_posted_in_time_runs_although_nothing_keeps_the_script_a
     assert ran.is_set()
 
 
+def test_calls_can_be_run_one_by_one_without_waiting() -> None:
+    owner, ran = Scope("script"), list[int]()
+    assert owner.idle
+    assert not owner.run_posted()
+    for number in (1, 2):
+        owner.post(lambda number=number: ran.append(number))  # type: ignore[misc]
+    assert not owner.idle
+    assert owner.run_posted()
+    assert ran == [1]
+    assert owner.run_posted()
+    assert not owner.run_posted()
+    assert ran == [1, 2]
+
+
 def test_what_a_call_raises_ends_the_wait() -> None:
     owner = Scope("script")
     owner.add(Opened(True))

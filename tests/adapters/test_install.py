@@ -171,6 +171,7 @@ def test_threads_that_import_at_once_get_one_copy() -> None:
         "import scriptling.net.unicast as uc; import adapters.scriptling.net.unicast as ours; assert uc is ours",
         "from daystar_api.tcp_client import create_tcp_client as c; "
         "from adapters.daystar_api.tcp_client import create_tcp_client as ours; assert c is ours",
+        "import hs.socket.udp; import adapters.hs as ours; assert hs is ours; assert hs.socket.udp.new is ours.socket.udp.new",
     ],
 )
 def test_the_runner_knows_the_original_names(tmp_path: Path, statement: str) -> None:

@@ -49,6 +49,14 @@ def echo(client: runtime.WebSocketClient) -> None:
 runtime.http.websocket("/chat", "handlers.chat_handler")
 reveal_type(echo)
 reveal_type(runtime.serve("127.0.0.1:8000"))
+import hs
+listener = hs.socket.udp.server(9001, lambda data, sockaddr: print(data))
+reveal_type(listener.receive())
+reveal_type(listener.send("x", "localhost", 9001).setTimeout(1).info()["localPort"])
+if (address := hs.socket.parseAddress(b"")):
+    reveal_type(address.addressFamily)
+reveal_type(hs.timer.doAfter(1, hs.run).stop())
+hs.socket.udp.timeout = 5
 uc.connect("127.0.0.1", "8080")
 """
 REVEALED = [
@@ -62,6 +70,10 @@ REVEALED = [
     "list[int]",
     "def (client: adapters.scriptling.runtime.client.WebSocketClient)",
     "bus.server.Server",
+    "adapters.hs.udpsocket.UDPSocket | None",
+    "Any",
+    "int",
+    "adapters.hs.timer.Timer",
 ]
 
 

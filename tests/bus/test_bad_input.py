@@ -32,6 +32,8 @@ class Scene:
     def server(self) -> Any:  # and what else is given wrong arguments below
         return self._stack.enter_context(bus.serve("tcp://127.0.0.1:0", lambda message, client: message))
 
+    wrong: Any = 5
+
     @cached_property
     def conn(self) -> bus.Connection:
         return self._connected(self.server)
@@ -297,6 +299,25 @@ DATAGRAMS = [
     Case("UdpSocket.send_to", lambda s: s.udp.send_to("255.255.255.255:9", "x"), PermissionError, "255.255.255.255:9"),
     Case("UdpSocket.send_to", lambda s: s.udp.send_to(s.udp.address, b"x" * 65_508), bus.TooLarge, "65508 bytes"),
     Case("UdpSocket.send_to", lambda s: s.closed("udp").send_to("127.0.0.1:9", "x"), bus.Closed, "was closed"),
+    *messages("UdpSocket.post", lambda s, message: s.udp.post(s.udp.address, message)),
+    *timeouts("UdpSocket.post", lambda s, value: s.udp.post(s.udp.address, "x", timeout=value)),
+    *each("UdpSocket.post", [5, ("127.0.0.1", 9)], lambda s, to: s.udp.post(to, "x"), TypeError, "address must be a str"),
+    Case("UdpSocket.post", lambda s: s.udp.post("127.0.0.1", "x"), bus.BadAddress, ""),
+    Case("UdpSocket.post", lambda s: s.udp.post(s.udp.address, b"x" * 65_508), bus.TooLarge, "65508 bytes"),
+    Case("UdpSocket.post", lambda s: s.udp.post(s.udp.address, "x", done=s.wrong), TypeError, "done must be callable"),
+    Case("UdpSocket.post", lambda s: s.closed("udp").post("127.0.0.1:9", "x"), bus.Closed, "was closed"),
+    Case("UdpSocket.post_connect", lambda s: s.udp.post_connect("127.0.0.1:9", choose=s.wrong), TypeError, "choose must be callable"),
+    Case("UdpSocket.post_connect", lambda s: s.udp.post_connect(s.wrong), TypeError, "address must be a str"),
+    Case("UdpSocket.post_connect", lambda s: s.closed("udp").post_connect("127.0.0.1:9"), bus.Closed, "was closed"),
+    *each("UdpSocket.resume", [1.0, True, "1"], lambda s, count: s.udp.resume(count), TypeError, "count must be an int"),
+    *each("UdpSocket.resume", [0, -1], lambda s, count: s.udp.resume(count), ValueError, "count must be at least 1"),
+    Case("UdpSocket.resume", lambda s: s.closed("udp").resume(), bus.Closed, "was closed"),
+    *each("UdpSocket.set_buffer_size", [1.0, True, None], lambda s, size: s.udp.set_buffer_size(size), TypeError, "size must be an int"),
+    Case("UdpSocket.set_buffer_size", lambda s: s.udp.set_buffer_size(-1), ValueError, "0 or more"),
+    Case("UdpSocket.set_buffer_size", lambda s: s.udp.set_buffer_size(9, s.wrong), ValueError, "version must be 4, 6"),
+    Case("UdpSocket.set_buffer_size", lambda s: s.closed("udp").set_buffer_size(9), bus.Closed, "was closed"),
+    Case("UdpSocket.set_reuse_port", lambda s: s.closed("udp").set_reuse_port(True), bus.Closed, "was closed"),
+    Case("UdpSocket.when_ready", lambda s: s.udp.when_ready(s.wrong), TypeError, "call must be callable"),
     Case("UdpSocket.set_broadcast", lambda s: s.closed("udp").set_broadcast(True), bus.Closed, "was closed"),
     *timeouts("UdpSocket.receive", lambda s, value: s.udp.receive(value)),
     Case("UdpSocket.receive", lambda s: s.closed("udp").receive(), bus.Closed, "was closed"),

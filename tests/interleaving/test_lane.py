@@ -35,7 +35,7 @@ class Client:
         self.loop = ReaderThread()
         self.sock = Socket(5)
         self.actor = StreamActor.open(
-            self.sock,  # type: ignore[arg-type]
+            self.sock,
             self.loop,
             remote_address="tcp://peer",
             local_address="tcp://here",

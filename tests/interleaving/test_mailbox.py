@@ -334,7 +334,7 @@ class TwoDesks(Desk):
             else:
                 if deadline is not None and monotonic() >= deadline:
                     break
-                if all(mailbox.park(waiter) for mailbox in mailboxes):  # type: ignore[arg-type]
+                if all(mailbox.park(waiter) for mailbox in mailboxes):
                     waiter.wait(deadline)
 
 

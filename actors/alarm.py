@@ -1,0 +1,76 @@
+"""The actor of one call at a time to come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from actors.actor import Close, SocketActor, post
+from actors.errors import BusError, Closed
+from actors.readerthread import ReaderThread, Timer
+from actors.scope import Scope
+from actors.waiting import Answer, current
+
+__all__ = ["AlarmActor"]
+
+
+class _NoSocket:
+    def close(self) -> None:
+        pass
+
+
+class AlarmActor(SocketActor):
+    """Calls `ring()` once, at the time `due` of `time.monotonic`, on the reader thread, and has ended then. `close_soon` prevents that.
+
+    It keeps the script alive: that of `scope`, or that of the calling thread.
+    """
+
+    keeps_alive = True
+
+    def __init__(
+        self, sock: _NoSocket, loop: ReaderThread, *, due: float, ring: Callable[[], object], scope: Scope | None = None
+    ) -> None:
+        super().__init__(loop)
+        if scope is not None:
+            self.scope = scope
+        self._due = due
+        self._ring = ring
+        self._timer: Timer | None = None
+
+    @classmethod
+    def start_at(cls, due: float, ring: Callable[[], object], loop: ReaderThread, scope: Scope | None = None) -> AlarmActor:
+        return cls.open(_NoSocket(), loop, due=due, ring=ring, scope=scope)
+
+    def on_start(self) -> None:
+        self.loop.call_soon(self._set)
+
+    def _set(self) -> None:
+        if not self.actor_stopped.is_set():
+            self._timer = self.loop.call_later(self._due - monotonic(), self._rings)
+
+    def _rings(self) -> None:
+        try:
+            self._ring()
+        finally:
+            self.ended()
+
+    def ended(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        super().ended()
+
+    def close_from_outside(self, linger: float, reason: BusError | None = None) -> Callable[[float | None], bool]:
+        answer: Answer[bool] = Answer()
+        if not post(self.actor_ref, Close(reason or Closed(), linger, answer)):
+            answer.set(True)
+        self.closing = True
+        return lambda deadline: current().host is not None or bool(answer.wait(deadline))
+
+    def on_receive(self, message: Any) -> None:
+        if isinstance(message, Close):
+            self.ended()
+            if message.answer is not None:
+                message.answer.set(True)
+        else:
+            super().on_receive(message)
