@@ -65,7 +65,7 @@ class WebSocketActor(StreamActor):
         ping_timeout: float | None = PING_TIMEOUT,
         **options: Any,
     ) -> None:
-        self.farewell_with = (NORMAL, "")
+        self._farewell: tuple[int, str] | None = None  # the first choice stays
         self.latency: float | None = None
         self._rest = rest
         self._interval = ping_interval
@@ -153,12 +153,12 @@ class WebSocketActor(StreamActor):
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def say_goodbye_with(self, code: Any, reason: str) -> None:
-        """Choose what our close frame says. Raises ValueError for a code that may not be sent, or a reason over 123 bytes (RFC 6455)."""
+        """Choose what our close frame says, if nobody has. Raises ValueError for what may not be sent (RFC 6455, section 7.4)."""
         if not isinstance(code, int) or not (code in SENDABLE or 3000 <= code < 5000):
             raise ValueError(f"close code {code!r} may not be sent; 1000 is the normal one, 3000 to 4999 are free (RFC 6455, section 7.4)")
         if len(reason.encode()) > 123:
             raise ValueError("the reason of a close is at most 123 bytes of UTF-8")
-        self.farewell_with = (code, reason)
+        self._farewell = self._farewell or (code, reason)
 
     def _input_ended(self, reason: BusError) -> None:
         if not self.framing.parted:
@@ -178,12 +178,12 @@ class WebSocketActor(StreamActor):
             super().served(reason)
 
     def fail(self, reason: BusError) -> None:
-        self.farewell_with = (INTERNAL_ERROR, "internal error")
+        self.say_goodbye_with(INTERNAL_ERROR, "internal error")
         self._close(Close(reason, LINGER))
 
     def _close(self, message: Close) -> None:
         if self.state is State.OPEN:
-            self.outbox.append(self.framing.goodbye(*self.farewell_with))
+            self.outbox.append(self.framing.goodbye(*(self._farewell or (NORMAL, ""))))
         super()._close(message)
 
     def _throw_away_input(self) -> None:

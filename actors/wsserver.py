@@ -49,4 +49,4 @@ class WebSocketServerActor(ServerActor):
     def _say_goodbye(self) -> None:
         for actor in list(self.clients):
             if isinstance(actor, Guest):
-                actor.farewell_with = (GOING_AWAY, "")
+                actor.say_goodbye_with(GOING_AWAY, "")

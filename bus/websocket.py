@@ -147,8 +147,7 @@ class Session(WebSocketClient):
         except BaseException as exc:
             self._failed(exc)
         else:
-            if self._mailbox.ended is None:  # else somebody else is closing, who has chosen the code
-                actor.say_goodbye_with(1000, "")  # type: ignore[attr-defined]
+            if self._mailbox.ended is None:
                 actor.close_from_outside(LINGER)
         finally:
             scope.enter(previous)

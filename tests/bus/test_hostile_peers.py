@@ -16,7 +16,7 @@ import pytest
 
 import bus
 from tests.bus.peers import WAIT, InThread, Peer, frame, pair, until
-from tests.bus.test_server import Diary, every_mode, serve
+from tests.bus.test_server import MODES, Diary, serve
 
 STALL = 0.4
 
@@ -158,7 +158,18 @@ def neighbours(server: bus.Server) -> Iterator[tuple[list[Peer], InThread[int]]]
     assert talking.result() >= 50
 
 
-@every_mode
+# The other modes are parts of these; all of them take half a minute.
+each_kind_of_mode = pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param(mode, id=",".join(f"{key}={value}" for key, value in mode.items()) or "default", marks=marks)
+        for mode in MODES
+        for marks in ([] if mode in ({}, {"threads": "own"}, {"serial": True, "threads": 2}) else [pytest.mark.slow],)
+    ],
+)
+
+
+@each_kind_of_mode
 @pytest.mark.parametrize("hostile", ALL, ids=lambda hostile: hostile.__name__)
 def test_the_others_notice_nothing_and_the_reason_can_be_read(
     mode: dict[str, Any], hostile: Hostile, caplog: pytest.LogCaptureFixture, all_returns: object

@@ -191,6 +191,7 @@ def test_callbacks_come_one_by_one_and_in_order(slow: bool) -> None:
     play(says("one", "two", slow=slow), [Client.run_loop, Client.run_spare], Client.check_all)
 
 
+@pytest.mark.slow
 def test_a_takeover_loses_and_doubles_nothing() -> None:
     taken_over: set[bool] = set()
 

@@ -211,6 +211,7 @@ def test_draining_resumes_the_reader_loop() -> None:
     play(Stream, [lambda desk: desk.take(7), read], check)
 
 
+@pytest.mark.slow
 def test_two_takers_resume_the_reader_loop_once_per_pause() -> None:
     def check(stream: Desk) -> None:
         assert isinstance(stream, Stream)
@@ -271,6 +272,7 @@ def test_the_end_comes_after_everything_that_was_put_before() -> None:
     play(Desk, [Desk.take_all, put_and_end], check)
 
 
+@pytest.mark.slow
 def test_the_end_reaches_every_taker() -> None:
     def check(desk: Desk) -> None:
         desk.check_each_once(1)

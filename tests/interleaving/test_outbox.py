@@ -232,6 +232,7 @@ def test_a_send_that_times_out_took_nothing() -> None:
     assert outcomes == {0, 1}
 
 
+@pytest.mark.slow
 def test_of_many_frames_the_accepted_ones_are_told_exactly() -> None:
     accepted: set[int] = set()
 
@@ -248,6 +249,7 @@ def test_of_many_frames_the_accepted_ones_are_told_exactly() -> None:
     assert accepted == {2, 3}
 
 
+@pytest.mark.slow
 def test_an_offer_beside_a_waiting_sender_is_taken_whole_or_skipped() -> None:
     play(
         full,

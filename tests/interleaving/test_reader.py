@@ -199,12 +199,11 @@ def two_scripts() -> Line:
 @pytest.mark.parametrize(
     "use",
     [
-        lambda line: None,
-        lambda line: line.reader.look(),  # connected
-        lambda line: line.reader.give_back(),  # receive_any, fileno
-        lambda line: line.receive(1, 0),
+        pytest.param(lambda line: None, id="nothing"),
+        pytest.param(lambda line: line.reader.look(), id="look", marks=pytest.mark.slow),  # connected
+        pytest.param(lambda line: line.reader.give_back(), id="give_back", marks=pytest.mark.slow),  # receive_any, fileno
+        pytest.param(lambda line: line.receive(1, 0), id="poll", marks=pytest.mark.slow),
     ],
-    ids=["nothing", "look", "give_back", "poll"],
 )
 def test_a_borrower_that_goes_away_leaves_the_socket_to_the_next_script(use: Callable[[Line], object]) -> None:
     def borrower(line: Line) -> None:
@@ -215,6 +214,7 @@ def test_a_borrower_that_goes_away_leaves_the_socket_to_the_next_script(use: Cal
     play(two_scripts, [Line.run_loop, borrower, receive_one], lambda line: line.check_each_once(b"1"), preemptions=1)
 
 
+@pytest.mark.slow
 def test_a_borrower_that_is_interrupted_leaves_the_socket_to_the_next_script() -> None:
     def interrupted(line: Line) -> None:
         line.places["interrupted"] = current()
