@@ -131,6 +131,7 @@ def session_handler(function: Function, owner: Scope | None) -> Callable[[bus.Se
         except KeyboardInterrupt:
             if not running.interrupted:
                 raise
+            session.close(linger=1, code=1001)  # the program goes away, which is no error of the handler's (RFC 6455, section 7.4.1)
         finally:
             running.end()
             owner.discard(running)
