@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -159,6 +160,10 @@ class WebSocketActor(StreamActor):
         if len(reason.encode()) > 123:
             raise ValueError("the reason of a close is at most 123 bytes of UTF-8")
         self._farewell = self._farewell or (code, reason)
+
+    def stop_requested(self, stopped: Callable[[], object]) -> None:
+        self.say_goodbye_with(GOING_AWAY, "")  # its script or the process ends, or nobody holds it any more
+        super().stop_requested(stopped)
 
     def _input_ended(self, reason: BusError) -> None:
         if not self.framing.parted:
