@@ -44,7 +44,8 @@ def run(work: Work) -> bool:
     except RuntimeError as exc:  # out of threads, or the interpreter is exiting (Python 3.12)
         with _lock:
             _threads.discard(thread)
-        log.warning("no thread to be had (%s): going on with those there are", exc)
+        level = logging.DEBUG if "shutdown" in str(exc) else logging.WARNING  # at the interpreter's end that is no news
+        log.log(level, "no thread to be had (%s): going on with those there are", exc)
         return False
     return True
 

@@ -142,7 +142,7 @@ class Session(WebSocketClient):
         try:
             handler(self)
         except (PeerClosed, Broken, Closed) as exc:
-            if self._mailbox.ended is None:  # of another connection
+            if self._mailbox.ended is None and actor.outbox.ended is None:  # of another connection
                 self._failed(exc)
         except BaseException as exc:
             self._failed(exc)
