@@ -15,7 +15,7 @@ from tests.bus.test_many_clients import descriptors  # noqa: F401
 from tests.bus.test_websocket import WebPeer, upgrade
 
 CLIENTS = 1000
-KIB_EACH = 16  # of Python's memory; the README says 12
+KIB_EACH = 8  # of Python's memory; the README says 5
 
 
 def nothing(message: bus.Message, client: bus.WebSocketClient) -> None:
