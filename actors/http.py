@@ -7,7 +7,22 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-__all__ = ["HANDSHAKE_TIMEOUT", "PING_INTERVAL", "PING_TIMEOUT", "Answer", "Request", "Response", "check_header", "encode_answer", "phrase"]
+__all__ = [
+    "HANDSHAKE_TIMEOUT",
+    "HEAD_END",
+    "MAX_HEAD",
+    "PING_INTERVAL",
+    "PING_TIMEOUT",
+    "Answer",
+    "Request",
+    "Response",
+    "check_header",
+    "encode_answer",
+    "phrase",
+]
+
+HEAD_END = b"\r\n\r\n"
+MAX_HEAD = 64 * 1024
 
 # Seconds, and the defaults of every WebSocket.
 HANDSHAKE_TIMEOUT = 10.0

@@ -150,7 +150,7 @@ class ServerActor(ListenerActor):
     def _ready(self, actor: StreamActor) -> None:
         """Its TLS handshake is over: now it is a client."""
         assert actor.lane is not None
-        actor.lane.admit(self._callbacks, self._make_client(actor))
+        actor.lane.admit(self._callbacks, actor.lane.client)
         actor.lane.settle()
 
     def _refuse(self, remote: str, reason: str) -> None:
@@ -208,6 +208,9 @@ class ServerActor(ListenerActor):
         payload = encode(message)
         if len(payload) > self.max_size:
             raise TooLarge("all clients", f"{len(payload)} bytes are over max_size={self.max_size}")
+        return self._framed(message, payload)
+
+    def _framed(self, message: Sendable, payload: bytes) -> bytes:
         return self.framing.frame(payload)
 
     def broadcast(self, frame: bytes, to: Iterable[StreamActor] | None) -> BroadcastReport:

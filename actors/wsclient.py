@@ -23,7 +23,7 @@ from websockets.uri import WebSocketURI, parse_uri
 
 from actors.connecting import connect_stream, ends
 from actors.errors import BadAddress, ConnectFailed, ConnectTimeout
-from actors.http import check_header
+from actors.http import HEAD_END, MAX_HEAD, check_header
 from actors.waiting import READ, WRITE, current
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Opened", "open_websocket", "parse_url"]
 
-HEAD_END = b"\r\n\r\n"
-MAX_HEAD = 64 * 1024
 MAX_BODY = 64 * 1024  # of a refusal, for its text
 OURS = ("connection", "sec-websocket-accept", "sec-websocket-extensions", "sec-websocket-key", "sec-websocket-version", "upgrade")
 

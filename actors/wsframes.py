@@ -113,11 +113,11 @@ class WebSocketFraming:
     def frame(self, payload: bytes) -> bytes:
         return self.build(payload, text=False)
 
-    def build(self, payload: bytes, *, text: bool, compress: bool = True) -> bytes:
+    def build(self, payload: bytes, *, text: bool) -> bytes:
         """The bytes on the wire for one message. Each is compressed by itself (RFC 7692 leaves that to the sender), so that their order
         may be decided later."""
         first = TEXT_FRAME if text else BINARY_FRAME
-        if compress and self._window_bits and len(payload) >= COMPRESS_FROM:
+        if self._window_bits and len(payload) >= COMPRESS_FROM:
             deflate = zlib.compressobj(wbits=-self._window_bits)
             smaller = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
             if len(smaller) - len(TAIL) < len(payload):

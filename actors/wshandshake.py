@@ -23,7 +23,7 @@ from actors import crew, scope
 from actors.actor import Close
 from actors.errors import Broken, BusError
 from actors.framing import Fed, Parsed, Unparsed, count_chunks, left_over
-from actors.http import HANDSHAKE_TIMEOUT, Answer, Request, Response, encode_answer
+from actors.http import HANDSHAKE_TIMEOUT, HEAD_END, MAX_HEAD, Answer, Request, Response, encode_answer
 from actors.lane import Callbacks
 from actors.reader import SPECIAL
 from actors.stream import LINGER, State
@@ -41,8 +41,6 @@ __all__ = ["Door", "Guest", "is_loopback"]
 
 log = logging.getLogger("actorbus.websocket")
 
-HEAD_END = b"\r\n\r\n"
-MAX_HEAD = 64 * 1024
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from actors.actor import Close
-from actors.errors import BusError, TooLarge
-from actors.message import Sendable, encode
+from actors.errors import BusError
+from actors.message import Sendable
 from actors.server import NOBODY, ServerActor
 from actors.websocket import GOING_AWAY, marked_as_text
 from actors.wsframes import BINARY_FRAME, TEXT_FRAME, build_frame
@@ -30,11 +30,8 @@ class WebSocketServerActor(ServerActor):
     def _client_options(self) -> dict[str, Any]:
         return self._guest_options
 
-    def frame(self, message: Sendable) -> bytes:
+    def _framed(self, message: Sendable, payload: bytes) -> bytes:
         """Not masked and not compressed, so that the same bytes do for every client."""
-        payload = encode(message)
-        if len(payload) > self.max_size:
-            raise TooLarge("all clients", f"{len(payload)} bytes are over max_size={self.max_size}")
         return build_frame(TEXT_FRAME if marked_as_text(message, payload) else BINARY_FRAME, payload, masked=False)
 
     def close_from_outside(self, linger: float, reason: BusError | None = None) -> Callable[[float | None], bool]:

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import bus
 from actors.waiting import sleep
 
-__all__ = ["PACE", "Link", "Payload", "decode", "endpoint", "receive_text"]
+__all__ = ["PACE", "Link", "Linked", "Payload", "decode", "endpoint", "receive_text"]
 
 log = logging.getLogger("actorbus.dialect")
 
@@ -156,3 +156,30 @@ class Link:
     def close(self) -> None:
         """Close in order. Twice is nothing."""
         self.connection.close()
+
+
+class Linked:
+    """What a dialect's connection has beside `send` and `receive`."""
+
+    __slots__ = ("_link",)
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def connected(self) -> bool:
+        """True while the link is up or a received message waits to be taken."""
+        return self._link.connected()
+
+    def close(self) -> None:
+        """Close in order; a WebSocket with its closing handshake and code 1000. Twice is nothing."""
+        self._link.close()
+
+    @property
+    def dropped(self) -> int:
+        return self._link.dropped
+
+    def stats(self) -> bus.Stats:
+        return self._link.connection.stats()
+
+    def __repr__(self) -> str:
+        return repr(self._link.connection)

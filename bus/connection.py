@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self, overload
+from typing import Any, Self, overload
 
 from actors.datagram import DatagramActor
 from actors.errors import Broken, BusError, Closed, PeerClosed
@@ -119,22 +119,26 @@ class Connection(Proxy):
             choose(code, reason)
         return super().close(linger)
 
+    def _framing(self, name: str) -> Any:
+        """What only a WebSocket's framing knows; None for everything else."""
+        return getattr(getattr(self._actor, "framing", None), name, None)
+
     @property
     def close_code(self) -> int | None:
         """The code of a WebSocket's closing handshake, the peer's if it sent one; None before, and for everything else."""
-        code: int | None = getattr(getattr(self._actor, "framing", None), "close_code", None)
+        code: int | None = self._framing("close_code")
         return code
 
     @property
     def close_reason(self) -> str | None:
         """The text beside that code."""
-        reason: str | None = getattr(getattr(self._actor, "framing", None), "close_reason", None)
+        reason: str | None = self._framing("close_reason")
         return reason
 
     @property
     def subprotocol(self) -> str | None:
         """The WebSocket subprotocol agreed on, if any."""
-        protocol = getattr(getattr(self._actor, "framing", None), "protocol", None)
+        protocol = self._framing("protocol")
         return None if protocol is None else protocol.subprotocol
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
 import bus
-from adapters.dialect import Link, Payload, decode
+from adapters.dialect import Link, Linked, Payload, decode
 
 __all__ = ["Connection", "connect", "is_binary", "is_text"]
 
@@ -15,16 +15,16 @@ MAX_SIZE = 16 * 1024 * 1024
 Sendable: TypeAlias = "str | bytes | bytearray | memoryview | dict[str, Any] | list[int]"
 
 
-class Connection:
+class Connection(Linked):
     """A WebSocket: what `connect` gives, and what a server's handler gets as its `client`. Safe to use from several threads.
 
     Beyond the document: `stats()`, and `dropped`, the number of messages given to `send` after the peer had left unnoticed.
     """
 
-    __slots__ = ("_link", "remote_addr")
+    __slots__ = ("remote_addr",)
 
     def __init__(self, link: Link) -> None:
-        self._link = link
+        super().__init__(link)
         self.remote_addr = link.connection.remote_address
 
     def send(self, message: Sendable) -> None:
@@ -51,24 +51,6 @@ class Connection:
         except (bus.PeerClosed, bus.Broken, bus.Closed) as exc:
             self._link.keep_pace(exc, timeout)
             return None
-
-    def connected(self) -> bool:
-        """True while the link is up or a received message waits to be taken."""
-        return self._link.connected()
-
-    def close(self) -> None:
-        """Close in order: the closing handshake with code 1000, then the connection. Twice is nothing."""
-        self._link.close()
-
-    @property
-    def dropped(self) -> int:
-        return self._link.dropped
-
-    def stats(self) -> bus.Stats:
-        return self._link.connection.stats()
-
-    def __repr__(self) -> str:
-        return repr(self._link.connection)
 
 
 def connect(url: str, timeout: float | None = 10, headers: Mapping[str, str] | None = None) -> Connection:

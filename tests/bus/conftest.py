@@ -1,8 +1,9 @@
-"""Whether threads, descriptors and actors return to the count before."""
+"""Whether threads, descriptors and actors return to the count before; and a plain peer for UDP."""
 
 from __future__ import annotations
 
 import gc
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -60,3 +61,12 @@ def all_returns(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], None]
     yield returned.check
     caplog.get_records("call").clear()  # they hold exceptions
     returned.check()
+
+
+@pytest.fixture
+def plain() -> Iterator[socket.socket]:
+    """Somebody else's UDP socket."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
+        plain.bind(("127.0.0.1", 0))
+        plain.settimeout(WAIT)
+        yield plain

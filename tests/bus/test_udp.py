@@ -22,14 +22,6 @@ def sock() -> Iterator[bus.UdpSocket]:
         yield sock
 
 
-@pytest.fixture
-def plain() -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
-        plain.bind(("127.0.0.1", 0))
-        plain.settimeout(WAIT)
-        yield plain
-
-
 def name(plain: socket.socket) -> str:
     host, port = plain.getsockname()
     return f"{host}:{port}"

@@ -28,14 +28,6 @@ def pair() -> Iterator[bus.UdpSocket]:
         yield sock
 
 
-@pytest.fixture
-def plain() -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
-        plain.bind(("127.0.0.1", 0))
-        plain.settimeout(WAIT)
-        yield plain
-
-
 def port_of(sock: bus.UdpSocket) -> int:
     return int(sock.address.rpartition(":")[2])
 

@@ -6,7 +6,7 @@ import logging
 from typing import Literal, overload
 
 import bus
-from adapters.dialect import Link, endpoint, receive_text
+from adapters.dialect import Link, Linked, endpoint, receive_text
 from adapters.scriptling.messages import Received, Sendable, encode
 
 __all__ = ["Connection", "TCPListener", "UDPListener", "connect", "listen"]
@@ -17,16 +17,16 @@ MAX_SIZE = 16 * 1024 * 1024
 THEIR_MAX_SIZE = 65_536  # what a real Scriptling's receive accepts on TCP; its sender has no limit, either
 
 
-class Connection:
+class Connection(Linked):
     """A connection with one peer: what `connect` and a TCP listener's `accept` give.
 
     Beyond the document: `stats()`, and `dropped`, the number of messages given to `send` after the peer had left unnoticed.
     """
 
-    __slots__ = ("_large", "_link", "local_addr", "remote_addr")
+    __slots__ = ("_large", "local_addr", "remote_addr")
 
     def __init__(self, connection: bus.Connection, large: int | None) -> None:
-        self._link = Link(connection)
+        super().__init__(Link(connection))
         self._large = large  # the first payload over this is warned about; None when that is done, or there is nothing to warn about
         self.local_addr = connection.local_address
         self.remote_addr = connection.remote_address
@@ -48,24 +48,6 @@ class Connection:
         message = self._link.receive(timeout)
         # No call from here on: Ctrl-C would strike there, and lose the message.
         return None if message is None else {"data": message[0], "source": message[1]}
-
-    def connected(self) -> bool:
-        """True while the link is up or a received message waits to be taken."""
-        return self._link.connected()
-
-    def close(self) -> None:
-        """Close in order. Twice is nothing."""
-        self._link.close()
-
-    @property
-    def dropped(self) -> int:
-        return self._link.dropped
-
-    def stats(self) -> bus.Stats:
-        return self._link.connection.stats()
-
-    def __repr__(self) -> str:
-        return repr(self._link.connection)
 
 
 class TCPListener:
