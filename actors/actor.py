@@ -183,6 +183,7 @@ class SocketActor(pykka.Actor):
     """
 
     keeps_alive = False
+    up = True  # whether a mailbox that has not ended has somebody who fills it
 
     def __init__(self, loop: ReaderThread, *, dedicated: bool = False) -> None:
         super().__init__()

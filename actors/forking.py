@@ -18,6 +18,7 @@ import pykka
 from actors.alarm import AlarmActor
 from actors.datagram import DatagramActor
 from actors.errors import Broken
+from actors.link import LinkActor
 from actors.listener import ListenerActor
 from actors.server import ServerActor
 from actors.stream import State, StreamActor
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from actors.readerthread import ReaderThread
 
 __all__ = ["disown"]
+
+BEFORE_FORK = "it was opened before a fork and belongs to the parent process; open it again in the child"
 
 
 def disown(loops: Iterable[ReaderThread]) -> None:
@@ -67,9 +70,12 @@ def _disown_actor(actor: SocketActor) -> None:
     inbox.close()
     if isinstance(actor, AlarmActor):
         return
+    if isinstance(actor, LinkActor):
+        _disown_link(actor)
+        return
     assert isinstance(actor, StreamActor | DatagramActor | ListenerActor), actor
     address = actor.local_address if isinstance(actor, ListenerActor) else actor.remote_address or actor.local_address
-    reason = Broken(address, "it was opened before a fork and belongs to the parent process; open it again in the child")
+    reason = Broken(address, BEFORE_FORK)
     if isinstance(actor, StreamActor):
         _disown_stream(actor, reason)
     elif isinstance(actor, DatagramActor):
@@ -81,6 +87,16 @@ def _disown_actor(actor: SocketActor) -> None:
         actor.clients.clear()
         actor.stopped = Answer()
         actor.stopped.set(True)
+
+
+def _disown_link(link: LinkActor) -> None:
+    """Its connection is an actor of its own."""
+    link._lock = threading.Lock()
+    link._waiters.clear()
+    link._states.clear()
+    link._dialler = None
+    link.closed = Broken(link.remote_address, BEFORE_FORK)
+    _disown_mailbox(link.mailbox, link.closed)
 
 
 def _disown_stream(actor: StreamActor, reason: Broken) -> None:

@@ -210,6 +210,12 @@ class Mailbox(Generic[T]):
             self._resume()
             self._paused = False  # after the call: interrupted in between, the next `get` calls it again
 
+    def repeat_pause(self) -> None:
+        """There is another reader now: if it should not read, it has to be told, too."""
+        with self._lock:
+            if self._paused:
+                self._pause()
+
     def share(self) -> None:
         """A direct read is over: if others wait as well, let them look who reads next."""
         if self._waiters:

@@ -134,8 +134,7 @@ class Outbox:
                 raise
             if self._size >= self._max_bytes:
                 self.congested = True
-        if self.ended is not None and not self._flushing:
-            raise self.ended.again()
+        self._taken()
         return True
 
     def send(self, frame: bytes, deadline: float | None) -> None:
@@ -150,6 +149,10 @@ class Outbox:
                     break
                 waiter = self._queue_up()
             self._await_room(waiter, deadline)
+        self._taken()
+
+    def _taken(self) -> None:
+        """The message was taken. If all is lost already, its sender had better know."""
         if self.ended is not None and not self._flushing:
             raise self.ended.again()
 

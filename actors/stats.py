@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 __all__ = ["ServerStats", "Stats"]
 
@@ -14,7 +14,8 @@ class Stats:
     `lost`: datagrams that reached this machine and were dropped, by us or by the kernel. `unsent`: bytes accepted for sending that the
     kernel never took, because the link ended or the system refused a posted datagram. `dropped`: bytes of an unfinished message at the
     end of a stream. `waiting_in`: messages in the mailbox; `waiting_out`: bytes in the outbox. `refused`: ICMP reports that a datagram
-    was not wanted.
+    was not wanted. With `reconnect`: `reconnects`, connections after the first; `unconfirmed`, messages that a connection took and whose
+    arrival its end left open.
 
     >>> Stats(messages_in=3).messages_in
     3
@@ -30,6 +31,12 @@ class Stats:
     unsent: int = 0
     dropped: int = 0
     refused: int = 0
+    reconnects: int = 0
+    unconfirmed: int = 0
+
+    def plus(self, *others: Stats) -> Stats:
+        """The sums, field by field."""
+        return Stats(*map(sum, zip(*map(astuple, (self, *others)), strict=True)))
 
 
 @dataclass(frozen=True)

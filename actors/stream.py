@@ -10,12 +10,13 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors import sockets
 from actors.actor import Close, SocketActor, post
 from actors.errors import Broken, BusError, Closed, PeerClosed, TooLarge
 from actors.framing import LENGTH, Framing
+from actors.journal import JournalOutbox
 from actors.lane import Lane
 from actors.mailbox import MAX_BYTES as MAILBOX_BYTES
 from actors.mailbox import MAX_MESSAGES, Mailbox
@@ -30,6 +31,9 @@ from actors.states import MOVES, State
 from actors.stats import Stats
 from actors.streamreader import StreamReader
 from actors.waiting import Answer, Call, current, deadline_after
+
+if TYPE_CHECKING:
+    from actors.link import LinkActor
 
 __all__ = ["LINGER", "MAX_SIZE", "STALL_TIMEOUT", "State", "StreamActor"]
 
@@ -46,7 +50,7 @@ def weigh(message: Message) -> int:
 
 
 class StreamActor(SocketActor):
-    """See the module. Without `lane`, messages go to `mailbox`. `on_gone(actor, reason)` is called on the
+    """See the module. Without `lane`, messages go to `mailbox`, which may be that of a `link`. `on_gone(actor, reason)` is called on the
     reader thread when the descriptor goes; `dedicated` says that the loop is this actor's own and ends with it.
 
     The socket is the actor's from here on. `remote_address` and `local_address` are texts.
@@ -67,6 +71,7 @@ class StreamActor(SocketActor):
         stall_timeout: float | None = STALL_TIMEOUT,
         make_lane: Callable[..., Lane] | None = None,
         on_gone: Callable[[StreamActor, BusError], None] | None = None,
+        link: LinkActor | None = None,
         dedicated: bool = False,
     ) -> None:
         super().__init__(loop, dedicated=dedicated)
@@ -87,7 +92,8 @@ class StreamActor(SocketActor):
         self._answers: list[Answer[bool]] = []
         self._looks = 0
         self._on_gone = on_gone
-        self.outbox = Outbox(
+        self._link = link
+        self.outbox = (Outbox if link is None else JournalOutbox)(
             sock,
             address=remote_address,
             backlog=self._backlog,
@@ -104,6 +110,10 @@ class StreamActor(SocketActor):
         self.mailbox: Mailbox[Message]  # only without a lane
         if make_lane is not None:
             self.reader = self.lane = make_lane(self, sock, loop, **options)
+        elif link is not None:
+            self.mailbox = link.mailbox
+            self.reader = StreamReader(sock, loop, **options)
+            self.reader.input = link.inlet
         else:
             self.mailbox = Mailbox(
                 weigh=weigh,
@@ -201,8 +211,8 @@ class StreamActor(SocketActor):
                 self.break_off(reason)
             elif self.lane is not None:
                 self.lane.settle()
-            elif not self.reader.messages_in:
-                self._close(Close(reason, LINGER))  # nothing that could still be answered
+            elif not self.reader.messages_in or self._link is not None:
+                self._close(Close(reason, LINGER))  # nothing that could still be answered, or a next connection to answer on
         else:
             if isinstance(reason, Broken) and not self.reader.dropped:
                 # A reset is the end of it; but with our FIN out, an orderly end looks the same unless something is unacknowledged.

@@ -77,6 +77,11 @@ class TlsSocket:
     def wants_to_write(self) -> bool:
         return bool(self._unsent)
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that are encrypted and not with the kernel."""
+        return len(self._unsent) + self._outgoing.pending
+
     def _flush(self) -> bool:
         """Hand what is encrypted to the kernel. False when it does not take all of it."""
         if self._outgoing.pending:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from actors import hosting
 from actors.actor import Closable
 from actors.errors import BadAddress
 from actors.framing import FRAMINGS, Framing
 from actors.readerthread import ReaderThread
+from actors.waiting import check_timeout
 from bus.endpoints import Endpoint
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ __all__ = [
     "WEBSOCKET",
     "FramingName",
     "Own",
+    "check_backoff",
+    "check_callable",
     "check_framing",
     "check_positive",
     "check_threads",
@@ -55,6 +58,27 @@ def check_positive(value: int, name: str) -> int:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, not {value}")
     return value
+
+
+def check_callable(value: Any, name: str) -> Any:
+    """Something to call, or None."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be callable, not {type(value).__name__}")
+    return value
+
+
+def check_backoff(backoff: tuple[float, float]) -> tuple[float, float]:
+    """Seconds of the first pause and of the longest."""
+    try:
+        first, longest = backoff
+    except (TypeError, ValueError):
+        raise TypeError(f"backoff must be two numbers of seconds, the first pause and the longest, not {backoff!r}") from None
+    for value in (first, longest):
+        if check_timeout(value, "backoff") is None:
+            raise TypeError("backoff must be two numbers of seconds, and neither None")
+    if not 0 < first <= longest:
+        raise ValueError(f"backoff must be the first pause and the longest, over 0 and not falling, not {backoff!r}")
+    return first, longest
 
 
 def check_threads(threads: Own) -> None:

@@ -7,6 +7,8 @@ from typing import Any, Self, overload
 
 from actors.datagram import DatagramActor
 from actors.errors import Broken, BusError, Closed, PeerClosed
+from actors.flushing import flush
+from actors.link import LinkActor
 from actors.message import Message, Sendable
 from actors.stats import Stats
 from actors.stream import LINGER, StreamActor
@@ -31,9 +33,9 @@ class Connection(Proxy):
 
     __slots__ = ("_mailbox", "_told")
 
-    _actor: StreamActor | DatagramActor
+    _actor: StreamActor | DatagramActor | LinkActor
 
-    def __init__(self, actor: StreamActor | DatagramActor) -> None:
+    def __init__(self, actor: StreamActor | DatagramActor | LinkActor) -> None:
         self._actor = actor
         self._mailbox = actor.mailbox
         self._told = False
@@ -65,6 +67,23 @@ class Connection(Proxy):
     def send_many(self, messages: Iterable[Sendable], timeout: float | None = SEND_TIMEOUT) -> None:
         """Send several, in order, with fewer system calls than one by one. NotSent tells in `accepted` how many were taken."""
         self._actor.send_many(messages, deadline_after(timeout))
+
+    def flush(self, timeout: float | None = SEND_TIMEOUT, acked: bool = True) -> bool:
+        """Wait until the peer's TCP has acknowledged everything that was sent; with `acked=False`, until the kernel has it.
+
+        False after `timeout` seconds (None: for ever), and at once in a callback. Raises the reason (Broken, PeerClosed, Closed) when the
+        connection ended before. That its TCP has it does not say that the peer's program has read it. Where the system does not tell what
+        was acknowledged (other than Linux), and for UDP, the kernel's having it is all.
+
+        >>> import bus
+        >>> with bus.serve("tcp://127.0.0.1:0", lambda msg, client: None) as server, bus.connect(f"tcp://{server.address}") as conn:
+        ...     conn.send("hello")
+        ...     conn.flush(timeout=5)
+        True
+        """
+        deadline = deadline_after(timeout)
+        actor = self._actor
+        return True if isinstance(actor, DatagramActor) else flush(actor.stream if isinstance(actor, LinkActor) else actor, deadline, acked)
 
     @overload
     def receive(self, timeout: None = None) -> Message: ...
@@ -98,13 +117,15 @@ class Connection(Proxy):
             raise StopIteration from None
 
     def connected(self) -> bool:
-        """True while the link is up or a received message waits to be taken."""
+        """True while the link is up or a received message waits to be taken. With `reconnect`, False during a gap."""
         mailbox = self._mailbox
         if mailbox.idle:
             self._actor.reader.look()
         ended = mailbox.ended
-        if ended is None or len(mailbox):
+        if len(mailbox):
             return True
+        if ended is None:
+            return self._actor.up
         if not isinstance(ended, Closed):
             self._tell()
         return False
@@ -147,6 +168,21 @@ class Connection(Proxy):
         latency: float | None = getattr(self._actor, "latency", None)
         return latency
 
+    @property
+    def unconfirmed(self) -> tuple[Message, ...]:
+        """With `reconnect=True`: messages that were taken for sending, and whose arrival the end of their connection left open. The oldest
+        first.
+
+        The peer's TCP had not acknowledged every byte of them when the connection ended (over TLS, a few may be named that had arrived).
+        They are never sent again by themselves: the peer may have them. At most 8 MiB are kept until `take_unconfirmed`;
+        `stats().unconfirmed` counts all.
+        """
+        return tuple(self._actor.unconfirmed) if isinstance(self._actor, LinkActor) else ()
+
+    def take_unconfirmed(self) -> list[Message]:
+        """What `unconfirmed` shows, which then is empty: to send it again, say, where twice is better than never."""
+        return self._actor.take_unconfirmed() if isinstance(self._actor, LinkActor) else []
+
     def stats(self) -> Stats:
         """A snapshot of the counters."""
         return self._actor.stats()
@@ -159,5 +195,8 @@ class Connection(Proxy):
 
     def _text(self) -> str:
         ended: BusError | None = self._mailbox.ended
-        state = "connected" if ended is None else "closed" if isinstance(ended, Closed) else f"ended ({ended})"
+        if ended is None:
+            state = "connected" if self._actor.up else "reconnecting"
+        else:
+            state = "closed" if isinstance(ended, Closed) else f"ended ({ended})"
         return f"{self.local_address} to {self.remote_address} {state}, {len(self._mailbox)} waiting"

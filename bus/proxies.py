@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from actors.datagram import DatagramActor
+from actors.link import LinkActor
 from actors.listener import ListenerActor
 from actors.stream import LINGER, StreamActor
 from actors.waiting import check_timeout
@@ -19,7 +20,7 @@ class Proxy:
 
     __slots__ = ("__weakref__", "_actor")
 
-    _actor: StreamActor | DatagramActor | ListenerActor
+    _actor: StreamActor | DatagramActor | LinkActor | ListenerActor
 
     def close(self, linger: float = LINGER) -> bool:
         """Close in order, and wait for it up to `linger` seconds.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from actors import hosting
@@ -12,15 +12,29 @@ from actors.actor import Closable
 from actors.binding import bind_datagram, bind_pair, join_group, listen_stream, listen_unix
 from actors.connecting import connect_datagram, connect_stream, connect_unix, ends
 from actors.datagram import DatagramActor
-from actors.errors import BadAddress
+from actors.errors import BadAddress, BusError
 from actors.http import PING_INTERVAL, PING_TIMEOUT
+from actors.link import BACKOFF, Dialled, LinkActor, LinkState
 from actors.listener import ListenerActor
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.resolving import format_address
 from actors.stream import MAX_SIZE, STALL_TIMEOUT, StreamActor
 from actors.waiting import check_timeout, deadline_after
-from bus.arguments import VERBS, WEBSOCKET, FramingName, Own, check_framing, check_positive, check_threads, check_tls, loop_for, unix_path
+from bus.arguments import (
+    VERBS,
+    WEBSOCKET,
+    FramingName,
+    Own,
+    check_backoff,
+    check_callable,
+    check_framing,
+    check_positive,
+    check_threads,
+    check_tls,
+    loop_for,
+    unix_path,
+)
 from bus.connection import Connection
 from bus.datagrams import Group, UdpSocket
 from bus.endpoints import Endpoint, parse
@@ -52,6 +66,9 @@ def connect(
     ping_timeout: float | None = PING_TIMEOUT,
     proxy: str | bool = True,
     tls: ssl.SSLContext | None = None,
+    reconnect: bool = False,
+    backoff: tuple[float, float] = BACKOFF,
+    on_state: Callable[[LinkState, BusError | None], object] | None = None,
 ) -> Connection:
     """Connect to `tcp://host:port`, `tls://…`, `unix:///path`, `ws://host:port/path`, `wss://…`, or to one peer's `udp://host:port`.
 
@@ -66,6 +83,13 @@ def connect(
     For `ws://` and `wss://` alone: `headers` of the handshake request, `subprotocols` offered (RFC 6455) and `origin`; `compression` offers
     permessage-deflate (RFC 7692); `ping_interval` and `ping_timeout` (seconds, None: none) are the keepalive; `proxy`: True for what the
     system says, False for none, or an `http://` URL.
+
+    With `reconnect=True` a connection that ends, in order or not, is made again until `close()`; only the first one fails with an error.
+    `receive` goes on over the gap; `send` waits for the next connection up to its timeout, then raises NotSent with nothing taken; what may
+    not have arrived when a connection ended is told by `Connection.unconfirmed`, and never sent again by itself. `backoff`: seconds of the
+    first pause and of the longest; it doubles each time, less up to a half by chance. Each attempt has `timeout` seconds.
+    `on_state(state, reason)` is called with "reconnecting" and why (a BusError) for a loss and for each attempt that fails, with
+    "connected" when there is a new one, and at last with "closed"; one call after the other, on a thread of the library's.
 
     Raises BadAddress, ConnectFailed, ConnectTimeout, TypeError, ValueError.
 
@@ -90,39 +114,20 @@ def connect(
     deadline = deadline_after(timeout)
     if timeout is not None and timeout <= 0:
         raise ValueError(f"timeout must be over 0 to connect, not {timeout!r}")
+    link: dict[str, Any] = {}
+    if reconnect:
+        link = {"backoff": check_backoff(backoff), "on_state": check_callable(on_state, "on_state"), "timeout": timeout}
+        if endpoint.scheme == "udp":
+            raise ValueError("reconnect is for streams: udp:// has no connection that could be lost")
+    elif on_state is not None:
+        raise ValueError("on_state tells what happens with reconnect=True")
+    options: dict[str, Any] = {"max_size": max_size, "outbox_bytes": outbox_bytes, "stall_timeout": stall_timeout}
     if endpoint.scheme in WEBSOCKET:
-        from actors.websocket import WebSocketActor
-        from actors.wsclient import open_websocket
-
         check_pings(ping_interval, ping_timeout)
-        opened = open_websocket(
-            url,
-            deadline,
-            max_size=max_size,
-            headers=headers,
-            subprotocols=subprotocols,
-            origin=origin,
-            compression=compression,
-            proxy=proxy,
-            tls=tls,
-        )
-        loop, dedicated = loop_for(threads, opened.sock)
-        return WebSocketActor.open_for(
-            Connection,
-            opened.sock,
-            loop,
-            remote_address=opened.remote_address,
-            local_address=opened.local_address,
-            protocol=opened.protocol,
-            rest=opened.rest,
-            max_size=max_size,
-            outbox_bytes=outbox_bytes,
-            stall_timeout=stall_timeout,
-            ping_interval=ping_interval,
-            ping_timeout=ping_timeout,
-            dedicated=dedicated,
-            **limits,
-        )
+        options |= {"ping_interval": ping_interval, "ping_timeout": ping_timeout}
+        handshake: dict[str, Any] = {"max_size": max_size, "headers": headers, "subprotocols": subprotocols, "origin": origin}
+        handshake |= {"compression": compression, "proxy": proxy, "tls": tls}
+        return _open(lambda deadline: _dial_websocket(url, deadline, handshake, options), deadline, threads, limits, link)
     if headers is not None or subprotocols is not None or origin is not None or compression:
         raise ValueError(f"headers, subprotocols, origin and compression are for ws://, not {endpoint.scheme}://")
     if endpoint.port == 0 and endpoint.scheme != "unix":
@@ -132,6 +137,22 @@ def connect(
         peer, _ = ends(sock)
         loop, dedicated = loop_for(threads, sock)
         return DatagramActor.open_for(Connection, sock, loop, peer=peer, dedicated=dedicated, **limits)
+    options["framing"] = framing_
+    return _open(lambda deadline: _dial(endpoint, deadline, tls, options), deadline, threads, limits, link)
+
+
+def _open(
+    dial: Callable[[float | None], Dialled], deadline: float | None, threads: Own, limits: dict[str, Any], link: dict[str, Any]
+) -> Connection:
+    """The first connection, or the only one."""
+    sock, kind, options = dialled = dial(deadline)
+    loop, dedicated = loop_for(threads, sock)
+    if link:
+        return LinkActor.open_for(Connection, sock, loop, first=dialled, dial=dial, dedicated=dedicated, **limits, **link)
+    return kind.open_for(Connection, sock, loop, dedicated=dedicated, **limits, **options)
+
+
+def _dial(endpoint: Endpoint, deadline: float | None, tls: ssl.SSLContext | None, options: dict[str, Any]) -> Dialled:
     if endpoint.scheme == "unix":
         path = unix_path(endpoint)
         sock = connect_unix(path, deadline)
@@ -141,20 +162,16 @@ def connect(
         remote, local = ends(sock)
         if endpoint.scheme == "tls":
             sock = _encrypted(sock, tls, endpoint, deadline)
-    loop, dedicated = loop_for(threads, sock)
-    return StreamActor.open_for(
-        Connection,
-        sock,
-        loop,
-        remote_address=remote,
-        local_address=local,
-        framing=framing_,
-        max_size=max_size,
-        outbox_bytes=outbox_bytes,
-        stall_timeout=stall_timeout,
-        dedicated=dedicated,
-        **limits,
-    )
+    return Dialled(sock, StreamActor, {"remote_address": remote, "local_address": local, **options})
+
+
+def _dial_websocket(url: str, deadline: float | None, handshake: dict[str, Any], options: dict[str, Any]) -> Dialled:
+    from actors.websocket import WebSocketActor
+    from actors.wsclient import open_websocket
+
+    sock, protocol, rest, _, remote, local = open_websocket(url, deadline, **handshake)
+    mine = {"remote_address": remote, "local_address": local, "protocol": protocol, "rest": rest}
+    return Dialled(sock, WebSocketActor, mine | options)
 
 
 def _encrypted(sock: socket.socket, tls: ssl.SSLContext | None, endpoint: Endpoint, deadline: float | None) -> socket.socket:
