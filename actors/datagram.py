@@ -26,7 +26,7 @@ from actors.datagramoutbox import FULL_NET, REFUSED, Choose, DatagramOutbox, Pos
 from actors.datagramreader import DatagramReader, Intake
 from actors.errors import Broken, BusError, Closed, NotSent, TooLarge
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES, Mailbox
-from actors.message import Message, Sendable, encode
+from actors.message import Message, Sendable, after_loss, encode
 from actors.readerthread import ReaderThread
 from actors.resolving import Resolved, format_address
 from actors.sockets import set_reuse_port
@@ -74,7 +74,7 @@ class DatagramActor(SocketActor):
         self.ended_reason: BusError | None = None
         self._send_lock = Lock()
         self.mailbox: Mailbox[Message] = Mailbox(
-            weigh=weigh, max_items=mailbox_messages, max_bytes=mailbox_bytes, lossy=True
+            weigh=weigh, max_items=mailbox_messages, max_bytes=mailbox_bytes, lossy=True, after_loss=after_loss
         )
         self.outbox = DatagramOutbox(
             self._send_lock, loop, self, way=self._way, connect=self._connect, reason=lambda: self.ended_reason

@@ -11,12 +11,13 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from actors import sockets
 from actors.mailbox import Mailbox
-from actors.message import Message
+from actors.message import Message, after_loss
 from actors.reader import PAUSED, Reader
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def _bursts(size: int) -> tuple[tuple[int, ...], ...]:
 
 
 WHOLE = _bursts(BUFFER)
+SPACE = repeat(sockets.DROPS_SPACE)
 
 
 class Intake:
@@ -89,12 +91,13 @@ class DatagramReader(Reader):
         "_bursts",
         "_describe",
         "_drops",
+        "_dropped",
         "_full_turns",
         "_intake",
         "_over",
         "_parsed",
         "_read",
-        "_recvfrom",
+        "_receive",
         "_sources",
     )
 
@@ -112,14 +115,15 @@ class DatagramReader(Reader):
         super().__init__(sock, thread, fill=self._fill, flush=flush, write_lock=write_lock, mailbox=intake.mailbox)
         if intake.limit is not None:
             self.gates = PAUSED
-        self._recvfrom = sock.recvfrom
+        self._receive = sockets.receive_datagram(sock)
         self._intake = intake
         self._describe = describe
         self._over = over
         self._bursts = WHOLE
         self._burst = 0
         self._full_turns = 0
-        self._read: list[tuple[bytes, Any]] = []
+        self._read: list[tuple[bytes, list[Any], int, Any]] = []
+        self._dropped = 0  # the kernel's count at the last datagram that told it
         self._parsed: tuple[Iterator[Message], int] | None = None
         self._sources: dict[Any, str] = {}
         self._drops = 0
@@ -150,7 +154,7 @@ class DatagramReader(Reader):
                 burst = burst[:left]
             self.dirty = True
             try:
-                self._read.extend(map(self._recvfrom, burst))
+                self._read.extend(map(self._receive, burst, SPACE))
             except (BlockingIOError, InterruptedError):
                 self._burst = max(0, self._burst - 1)
                 self._full_turns = 0
@@ -176,9 +180,10 @@ class DatagramReader(Reader):
         intake = self._intake
         sources = self._sources
         only = intake.only
+        dropped = self._dropped
         batch = []
         weight = 0
-        for data, sockaddr in read:
+        for data, told, _, sockaddr in read:
             if only is not None and sockaddr != only:
                 continue
             source = sources.get(sockaddr)
@@ -186,13 +191,19 @@ class DatagramReader(Reader):
                 if len(sources) >= KNOWN_SOURCES:
                     sources.clear()
                 source = sources[sockaddr] = self._describe(sockaddr)
-            batch.append(Message(data, source))
+            message = Message(data, source)
+            if told:
+                count = sockets.drops_told(told, dropped)
+                if count != dropped:
+                    message = after_loss(message, count - dropped & 0xFFFF_FFFF)
+                    dropped = count
+            batch.append(message)
             weight += len(data)
         count = len(batch)
         strangers = len(read) - count
         parsed = (iter(batch), weight)
         # One commit: stores and no call between them.
-        self._read, self._parsed = [], parsed
+        self._read, self._parsed, self._dropped = [], parsed, dropped
         intake.messages_in += count
         intake.bytes_in += weight
         intake.strangers += strangers

@@ -9,10 +9,11 @@
 `BadAddress`        the address cannot mean what you asked for
 `ConnectFailed`     there is no connection, and the reason says why
 `ConnectTimeout`    there is none within the time you gave
+`DeadlinePassed`    the time of a `with bus.deadline(…)` is over
 ==================  ==================================================================
 
-`Closed`, `TooLarge` and `BadAddress` are the caller's doing; the others are the world's. Each class carries its data (`address`,
-`reason`), builds its sentence in `__str__`, and keeps the `OSError` behind it as `__cause__`, with the number also in `errno`.
+`Closed`, `TooLarge`, `BadAddress` and `DeadlinePassed` are the caller's doing; the others are the world's. Each class carries its data
+(`address`, `reason`), builds its sentence in `__str__`, and keeps the `OSError` behind it as `__cause__`, with the number also in `errno`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ __all__ = [
     "Closed",
     "ConnectFailed",
     "ConnectTimeout",
+    "DeadlinePassed",
     "NotSent",
     "PeerClosed",
     "TooLarge",
@@ -89,6 +91,12 @@ class NotSent(BusError, TimeoutError):
 
     sentence = "not sent to {address}: {reason}"
     accepted: int = 0
+
+
+class DeadlinePassed(BusError, TimeoutError):
+    """The time of a `with bus.deadline(seconds)` is over, and the call would have waited longer. `reason` says how many seconds it was."""
+
+    sentence = "the time of {address} is over: {reason}"
 
 
 class TooLarge(BusError, ValueError):

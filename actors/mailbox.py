@@ -4,7 +4,7 @@ Guarantees
 - Items come out in the order they went in, each once, whoever takes them and from however many threads.
 - It is bounded, in items and in weight (bytes). A batch that is in hand is always taken; when it fills the mailbox, the mailbox says so by
   calling `pause`, and calls `resume` when a quarter is left: a stream stops reading. With `lossy=True` (datagrams, which nobody can
-  slow down) the oldest items go instead, counted in `lost`.
+  slow down) the oldest items go instead, counted in `lost`; `after_loss(item, count)` makes the one behind them tell it.
 - `end(reason)`: no more comes in; what is in is still delivered, then `get` raises the reason. `close(reason)`: `get` raises at once.
 - Ctrl-C at any bytecode loses nothing and delivers nothing twice. CPython looks for signals after a call, at a loop's end and on entering a
   function, not in between. So everything an interrupt may not divide happens in one C call or in stores with no call between them.
@@ -69,6 +69,7 @@ class Mailbox(Generic[T]):
         max_items: int = MAX_MESSAGES,
         max_bytes: int = MAX_BYTES,
         lossy: bool = False,
+        after_loss: Callable[[T, int], T] | None = None,
         pause: Callable[[], None] = _nothing,
         resume: Callable[[], None] = _nothing,
     ) -> None:
@@ -82,6 +83,8 @@ class Mailbox(Generic[T]):
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._lossy = lossy
+        self._after_loss = after_loss
+        self._gap = 0  # items that went, and that those had told of, before the oldest one
         self._paused = False
         self._pause = pause
         self._resume = resume
@@ -132,9 +135,15 @@ class Mailbox(Generic[T]):
         # One item is always kept: a larger one fits when it is alone.
         while len(items) > self._max_items or (self._bytes > self._max_bytes and len(items) > 1):
             weight = self._bytes - self._weigh(items[0])
+            gap = self._gap + 1 + getattr(items[0], "lost_before", 0)
             del items[0]
             self._bytes = weight
+            self._gap = gap
             self.lost += 1
+        if self._gap and self._after_loss is not None:
+            item = self._after_loss(items[0], self._gap)
+            items[0] = item
+            self._gap = 0
 
     def take(self) -> T | None:
         """The oldest item, without waiting; None when there is none. Raises the reason of the end once nothing is left."""

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 from typing import Any, TypeAlias
 
-__all__ = ["Message", "Sendable", "encode"]
+__all__ = ["Message", "Sendable", "after_loss", "encode"]
 
 
 class Message:
     """One received message. Always truthy, also when it is empty.
 
     `data` is the payload (bytes), `source` who sent it ("ip:port", a path, or a topic), `is_text` whether the transport marked it as
-    text (None where the transport does not know).
+    text (None where the transport does not know). `lost_before`: how many datagrams this machine dropped right before this one, 0 on a
+    stream.
 
     >>> Message(b'{"n": 1}', "127.0.0.1:9").json()
     {'n': 1}
     """
 
     __slots__ = ("data", "is_text", "source")
+    lost_before = 0
 
     def __init__(self, data: bytes, source: str = "", is_text: bool | None = None) -> None:
         self.data = data
@@ -47,7 +49,21 @@ class Message:
 
     def __repr__(self) -> str:
         shown = self.data if len(self.data) <= 64 else self.data[:61] + b"..."
-        return f"<Message {shown!r} ({len(self.data)} bytes) from {self.source or 'nowhere'}>"
+        gap = f", after {self.lost_before} lost" if self.lost_before else ""
+        return f"<Message {shown!r} ({len(self.data)} bytes) from {self.source or 'nowhere'}{gap}>"
+
+
+class MessageAfterLoss(Message):
+    """Few are: a field more would cost every message."""
+
+    __slots__ = ("lost_before",)
+
+
+def after_loss(message: Message, count: int) -> Message:
+    """The same message, with so many more lost before it."""
+    marked = MessageAfterLoss(message.data, message.source, message.is_text)
+    marked.lost_before = message.lost_before + count
+    return marked
 
 
 Sendable: TypeAlias = "str | bytes | bytearray | memoryview | dict[str, Any] | Message"

@@ -13,11 +13,13 @@ import os
 import select
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
+from actors.errors import DeadlinePassed
 from actors.wakeup import Wakeup
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Waiter",
     "check_timeout",
     "current",
+    "deadline",
     "deadline_after",
     "interrupt",
     "remaining",
@@ -73,16 +76,18 @@ class Host(Protocol):
 class Waiter:
     """The parking place of one thread. Only that thread calls `wait`; any thread calls `unpark` and `interrupt`.
 
-    `host` is set while the thread runs a user's callback: such a thread is on loan from the engine.
+    `host` is set while the thread runs a user's callback: such a thread is on loan from the engine. `limit` is the end of the thread's
+    `deadline` scope, and how many seconds that was: no wait goes beyond it.
     """
 
-    __slots__ = ("__weakref__", "_events", "_fd", "_interrupted", "_owner", "_poll", "_poller", "_wakeup", "host", "unpark")
+    __slots__ = ("__weakref__", "_events", "_fd", "_interrupted", "_owner", "_poll", "_poller", "_wakeup", "host", "limit", "unpark")
 
     def __init__(self) -> None:
         self._owner = weakref.ref(threading.current_thread())
         self._wakeup = Wakeup()
         self.unpark = self._wakeup.set
         self.host: Host | None = None
+        self.limit: tuple[float, float] | None = None
         self._interrupted = False
         self._fd = -1
         self._events = 0
@@ -95,8 +100,12 @@ class Waiter:
     def wait(self, deadline: float | None, fd: int = -1, events: int = READ) -> bool:
         """Wait until `fd` is ready (True), or until unparked, the deadline, or no reason at all (False).
 
-        Raises KeyboardInterrupt when the thread was interrupted.
+        Raises KeyboardInterrupt when the thread was interrupted, DeadlinePassed when its scope's time is over.
         """
+        if self.limit is not None and (deadline is None or deadline > self.limit[0]):
+            deadline, seconds = self.limit
+            if monotonic() >= deadline:
+                raise DeadlinePassed("bus.deadline", f"{seconds:g} s")
         if self.host is not None:
             self.host.about_to_block()
         if self._interrupted:
@@ -238,6 +247,35 @@ _per_thread = _PerThread()
 def current() -> Waiter:
     """The calling thread's waiter."""
     return _per_thread.waiter
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """A scope whose blocking calls, all together, wait at most `seconds` (int or float). For the calling thread alone.
+
+    A call that would have to wait beyond that raises DeadlinePassed (a TimeoutError); one whose own timeout ends before gives what it
+    always gives. An inner scope cannot wait longer than the outer one. What does not wait goes on as ever, and `close` asks, but does not
+    wait: objects are closed in order also when the time is over.
+
+    >>> import bus
+    >>> with bus.bind("udp://127.0.0.1:0") as sock:
+    ...     try:
+    ...         with bus.deadline(0.01):
+    ...             sock.receive()
+    ...     except TimeoutError as exc:
+    ...         print(exc)
+    the time of bus.deadline is over: 0.01 s
+    """
+    end = deadline_after(seconds, "seconds")
+    if end is None:
+        raise TypeError("seconds must be a number, not None")
+    waiter = current()
+    outer = waiter.limit
+    try:
+        waiter.limit = (end, seconds) if outer is None or end < outer[0] else outer
+        yield
+    finally:
+        waiter.limit = outer
 
 
 def interrupt(thread_ids: Iterable[int]) -> None:

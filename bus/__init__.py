@@ -15,6 +15,7 @@ from actors.errors import (
     Closed,
     ConnectFailed,
     ConnectTimeout,
+    DeadlinePassed,
     NotSent,
     PeerClosed,
     TooLarge,
@@ -23,6 +24,7 @@ from actors.http import Request, Response
 from actors.message import Message
 from actors.server import BroadcastReport
 from actors.stats import ServerStats, Stats
+from actors.waiting import deadline
 from bus._version import __version__
 from bus.anyof import receive_any
 from bus.connection import Connection
@@ -43,6 +45,7 @@ __all__ = [
     "ConnectFailed",
     "ConnectTimeout",
     "Connection",
+    "DeadlinePassed",
     "Group",
     "Listener",
     "Message",
@@ -60,6 +63,7 @@ __all__ = [
     "__version__",
     "bind",
     "connect",
+    "deadline",
     "join",
     "listen",
     "receive_any",

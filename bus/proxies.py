@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from actors.datagram import DatagramActor
+from actors.errors import DeadlinePassed
 from actors.link import LinkActor
 from actors.listener import ListenerActor
 from actors.stream import LINGER, StreamActor
@@ -26,7 +27,8 @@ class Proxy:
         """Close in order, and wait for it up to `linger` seconds.
 
         Returns True if everything that was sent has reached the other side's TCP (always True where nothing can be left to send). Closing
-        twice is nothing; every call that is blocked on this object ends at once. In a callback it does not wait, and returns False.
+        twice is nothing; every call that is blocked on this object ends at once. In a callback, and when the time of a `bus.deadline` is
+        over, it does not wait, and returns False.
 
         >>> import bus
         >>> sock = bus.bind("udp://127.0.0.1:0")
@@ -34,7 +36,10 @@ class Proxy:
         True
         """
         seconds = check_timeout(linger, "linger")
-        return self._actor.close(LINGER if seconds is None else seconds)
+        try:
+            return self._actor.close(LINGER if seconds is None else seconds)
+        except DeadlinePassed:
+            return False
 
     def close_soon(self) -> None:
         """Ask for the close and return at once; nothing waits for it, and what was not sent may be lost. For finalizers."""

@@ -15,6 +15,7 @@ from actors.errors import (
     Closed,
     ConnectFailed,
     ConnectTimeout,
+    DeadlinePassed,
     NotSent,
     PeerClosed,
     TooLarge,
@@ -29,6 +30,7 @@ CAUGHT_AS: dict[type[BusError], type[Exception]] = {
     BadAddress: ValueError,
     ConnectFailed: ConnectionError,
     ConnectTimeout: TimeoutError,
+    DeadlinePassed: TimeoutError,
 }
 
 ALL = sorted(CAUGHT_AS, key=lambda kind: kind.__name__)

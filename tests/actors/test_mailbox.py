@@ -19,6 +19,7 @@ from actors import mailbox as mailbox_module
 from actors import waiting
 from actors.errors import Broken, BusError, Closed, PeerClosed
 from actors.mailbox import LOW_WATER, Mailbox
+from actors.message import Message, after_loss
 from actors.waiting import Waiter, current
 from tests.actors.interrupts import interrupted
 
@@ -273,6 +274,28 @@ def test_a_lossy_mailbox_keeps_the_newest_and_counts_the_rest() -> None:
     assert take_all(stream.mailbox)[0] == [20], "one that is larger than the bound fits alone"
     stream.put((21, 1), (22, MAX_BYTES * 2), (23, 1))
     assert take_all(stream.mailbox)[0] == [23]
+
+
+def test_the_item_behind_a_gap_tells_how_many_went() -> None:
+    mailbox: Mailbox[Message] = Mailbox(weigh=lambda item: 1, max_items=3, lossy=True, after_loss=after_loss)
+
+    def put(*numbers: int) -> None:
+        mailbox.put([Message(b"%d" % number) for number in numbers], len(numbers))
+
+    def told() -> list[tuple[int, int]]:
+        return [(int(item.data), item.lost_before) for item in iter(mailbox.take, None) if item]
+
+    put(0, 1, 2, 3, 4)
+    put(5)
+    assert told() == [(3, 3), (4, 0), (5, 0)]
+    put(6, 7)
+    mailbox.put([after_loss(Message(b"10"), 2)], 1)
+    put(11)
+    assert told() == [(7, 1), (10, 2), (11, 0)], "what the reader told stays where it was"
+    put(12, 13)
+    mailbox.put([after_loss(Message(b"20"), 6)], 1)
+    put(21, 22, 23)
+    assert told() == [(21, 9), (22, 0), (23, 0)], "what those had told that went is for the next"
 
 
 # --- the end ---

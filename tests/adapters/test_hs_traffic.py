@@ -516,13 +516,13 @@ def test_an_empty_datagram_is_not_delivered(script: Script, peer: socket.socket)
 
 
 def test_a_socket_that_cannot_be_read_is_closed_and_says_why(script: Script, peer: socket.socket, logged: Log) -> None:
-    def recvfrom(size: int, flags: int = 0) -> Any:
+    def receive(size: int, space: int) -> Any:
         raise OSError(errno.EIO, "Input/output error")
 
     sock = receiving(Heard())
     assert sock._sock is not None
     for reader in sock._sock._actor.readers:
-        reader._recvfrom = recvfrom
+        reader._receive = receive
     peer.sendto(b"x", own(sock))
     assert logged.next_error(script) == "UDP socket closed: Input/output error"
     assert sock.closed()

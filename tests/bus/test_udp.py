@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import select
 import socket
+import sys
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -152,8 +153,13 @@ def test_when_the_mailbox_is_full_the_oldest_go_and_are_counted(plain: socket.so
         until(lambda: sock.stats().messages_in == 100)
         assert sock.stats().waiting_in == 10
         assert sock.stats().lost == 90
-        assert [sock.receive().data for _ in range(10)] == [b"%d" % number for number in range(90, 100)]
+        received = [sock.receive() for _ in range(10)]
+        assert [message.data for message in received] == [b"%d" % number for number in range(90, 100)]
+        assert [message.lost_before for message in received] == [90] + [0] * 9
+        assert "after 90 lost" in repr(received[0])
         assert sock.receive(timeout=0) is None
+        plain.sendto(b"on", inet(sock.address))
+        assert sock.receive().lost_before == 0
 
 
 def test_a_bound_in_bytes_holds_too_and_one_larger_datagram_fits(plain: socket.socket) -> None:
@@ -163,6 +169,22 @@ def test_a_bound_in_bytes_holds_too_and_one_larger_datagram_fits(plain: socket.s
         until(lambda: sock.stats().messages_in == 4)
         assert [len(sock.receive().data)] == [5000]
         assert sock.stats().lost == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells where its drops were")
+def test_the_datagram_behind_a_gap_of_the_kernels_says_how_many_are_missing(plain: socket.socket) -> None:
+    with bus.bind("udp://127.0.0.1:0", paused=True) as sock:
+        sent = 0
+        while not (lost := sock.stats().lost):
+            plain.sendto(b"%d" % sent, inet(sock.address))
+            sent += 1
+        sock.resume()
+        received = [sock.receive() for _ in range(sent - lost)]
+        assert [message.data for message in received] == [b"%d" % number for number in range(sent - lost)]
+        assert not any(message.lost_before for message in received)
+        plain.sendto(b"behind the gap", inet(sock.address))
+        plain.sendto(b"and on", inet(sock.address))
+        assert [sock.receive().lost_before for _ in range(2)] == [lost, 0]
 
 
 def test_what_the_kernel_drops_is_counted_to_the_last_datagram(plain: socket.socket) -> None:

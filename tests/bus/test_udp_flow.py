@@ -458,11 +458,11 @@ def test_a_refusal_is_counted_and_ends_nothing(pair: bus.UdpSocket) -> None:
 
 
 def test_a_socket_that_cannot_be_read_is_broken(pair: bus.UdpSocket, plain: socket.socket) -> None:
-    def recvfrom(size: int, flags: int = 0) -> Any:
+    def receive(size: int, space: int) -> Any:
         raise OSError(errno.EIO, "Input/output error")
 
     for reader in pair._actor.readers:
-        reader._recvfrom = recvfrom
+        reader._receive = receive
     plain.sendto(b"x", ("127.0.0.1", port_of(pair)))
     with pytest.raises(bus.Broken, match="Input/output error"):
         pair.receive(timeout=WAIT)
