@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from actors.errors import BusError
+    from actors.stream import StreamActor
 
 __all__ = [
     "ETX",
@@ -97,6 +98,10 @@ class Framing(Protocol):
         """What the end of the stream means, with so many bytes left over, where that is not what it means for most."""
         ...
 
+    def begin(self, stream: StreamActor) -> None:
+        """The connection begins, for a framing that has something to do of its own accord."""
+        ...
+
 
 MERGE_CHUNKS = 1024  # a peer that trickles single bytes costs 33 bytes of memory for each until they are merged
 
@@ -127,6 +132,9 @@ class _Stateless:
 
     def cut_off(self, left: int) -> BusError | None:
         return None
+
+    def begin(self, stream: StreamActor) -> None:
+        pass
 
 
 class _Length(_Stateless):

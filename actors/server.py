@@ -12,12 +12,14 @@ from actors import hosting
 from actors.actor import Close, post
 from actors.errors import Broken, BusError, Closed, TooLarge
 from actors.framing import LENGTH, Framing
+from actors.heartbeat import with_heartbeat
 from actors.http import HANDSHAKE_TIMEOUT
 from actors.lane import Callbacks, Lane, SerialLine
 from actors.listener import ListenerActor
 from actors.message import Sendable, encode
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.readerthread import ReaderThread
+from actors.sockets import set_user_timeout
 from actors.stream import LINGER, STALL_TIMEOUT, StreamActor
 from actors.waiting import Answer, current, deadline_after
 
@@ -81,6 +83,8 @@ class ServerActor(ListenerActor):
         path: str | None = None,
         tls: ssl.SSLContext | None = None,
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
+        heartbeat: float | None = None,
+        user_timeout: float | None = None,
     ) -> None:
         super().__init__(sock, loop, admit=self._admit_client, path=path)
         self._tls = tls
@@ -95,7 +99,10 @@ class ServerActor(ListenerActor):
         self.stopped: Answer[bool] = Answer()
         self._callbacks = callbacks
         self._make_client = make_client
-        self.framing = framing
+        self._heartbeat = heartbeat
+        self._user_timeout = user_timeout
+        self._plain = framing
+        self.framing = with_heartbeat(framing, heartbeat)
         self.max_size = max_size
         self._outbox_bytes = outbox_bytes
         self._stall_timeout = stall_timeout
@@ -125,13 +132,15 @@ class ServerActor(ListenerActor):
         if self._per_address.get(host, 0) >= self._max_per_address:
             self._refuse(remote, f"there are {self._per_address[host]} from there already")
             return None
+        if self._user_timeout is not None:
+            set_user_timeout(sock, self._user_timeout)
         loop = self._loop_for_client()
         actor = self.client_type.open(
             sock,
             loop,
             remote_address=remote,
             local_address=local,
-            framing=self.framing,
+            framing=with_heartbeat(self._plain, self._heartbeat),
             max_size=self.max_size,
             outbox_bytes=self._outbox_bytes,
             stall_timeout=self._stall_timeout,

@@ -21,6 +21,7 @@ __all__ = [
     "has_ipv6",
     "set_keepalive",
     "set_reuse_port",
+    "set_user_timeout",
     "stream_options",
     "unacknowledged",
 ]
@@ -49,6 +50,12 @@ def set_keepalive(sock: socket.socket) -> None:
     for name, value in zip(names, KEEPALIVE, strict=True):
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def set_user_timeout(sock: socket.socket, seconds: float) -> None:
+    """TCP_USER_TIMEOUT (RFC 5482): how long what was written may stay unacknowledged before the connection is broken."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(seconds * 1000)))
 
 
 def unacknowledged(sock: socket.socket) -> int:

@@ -130,6 +130,7 @@ class StreamActor(SocketActor):
         if self.lane is not None:
             self._enter()
         self.reader.start()
+        self.framing.begin(self)
         if self.encrypted:
             self.loop.call_soon(self._read_on)
 

@@ -289,6 +289,9 @@ class WebSocketFraming:
         close = self.protocol.close_rcvd or self.protocol.close_sent
         return None if close is None else close.reason
 
+    def begin(self, stream: object) -> None:
+        """Its actor does, once the handshake is over."""
+
     def cut_off(self, left: int) -> BusError | None:
         return Broken(self._source, "the stream ended without a close frame" + (f", inside a message ({left} bytes)" if left else ""))
 

@@ -144,6 +144,9 @@ class Hello:
     def cut_off(self, left: int) -> BusError | None:
         return Broken("a visitor", "it left during the opening handshake")
 
+    def begin(self, stream: object) -> None:
+        pass
+
 
 class Guest(WebSocketActor):
     """See the module. `door` says who is admitted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import TYPE_CHECKING, Any, Literal
 
 from actors import hosting
@@ -24,6 +25,7 @@ __all__ = [
     "check_backoff",
     "check_callable",
     "check_framing",
+    "check_liveness",
     "check_positive",
     "check_threads",
     "check_tls",
@@ -58,6 +60,23 @@ def check_positive(value: int, name: str) -> int:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, not {value}")
     return value
+
+
+def check_liveness(scheme: str, framing: Framing, heartbeat: float | None, user_timeout: float | None) -> None:
+    """Seconds over 0, or None, where they can mean something."""
+    for value, name in ((heartbeat, "heartbeat"), (user_timeout, "user_timeout")):
+        if check_timeout(value, name) == 0:
+            raise ValueError(f"{name} must be over 0 seconds, or None")
+    if heartbeat is not None:
+        if scheme in WEBSOCKET:
+            raise ValueError(f"a WebSocket has a heartbeat of its own: ping_interval, ping_timeout; heartbeat is not for {scheme}://")
+        if scheme == "udp" or framing.name == "raw":
+            raise ValueError("heartbeat is for framed streams: it is an empty message that no script sees")
+    if user_timeout is not None:
+        if scheme in ("udp", "unix"):
+            raise ValueError(f"user_timeout is TCP's, not for {scheme}://")
+        if not hasattr(socket, "TCP_USER_TIMEOUT"):
+            raise ValueError("this system has no TCP_USER_TIMEOUT")
 
 
 def check_callable(value: Any, name: str) -> Any:

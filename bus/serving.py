@@ -15,7 +15,7 @@ from actors.server import MAX_CLIENTS, ServerActor
 from actors.server import MAX_SIZE as SERVER_MAX_SIZE
 from actors.stream import STALL_TIMEOUT
 from actors.waiting import check_timeout
-from bus.arguments import VERBS, WEBSOCKET, FramingName, check_framing, check_positive, check_tls, loop_for, unix_path
+from bus.arguments import VERBS, WEBSOCKET, FramingName, check_framing, check_liveness, check_positive, check_tls, loop_for, unix_path
 from bus.endpoints import parse
 from bus.server import Client, Server
 from bus.websocket import Route, check_pings, make_door
@@ -50,6 +50,8 @@ def serve(
     ping_interval: float | None = PING_INTERVAL,
     ping_timeout: float | None = PING_TIMEOUT,
     tls: ssl.SSLContext | None = None,
+    heartbeat: float | None = None,
+    user_timeout: float | None = None,
 ) -> Server:
     """Serve many clients on `tcp://host:port`, `tls://…`, `unix:///path`, `ws://host:port` or `wss://…`.
 
@@ -90,6 +92,7 @@ def serve(
         check_positive(threads, "threads")
     check_tls(tls, endpoint.scheme, server=True)
     check_timeout(handshake_timeout, "handshake_timeout")
+    check_liveness(endpoint.scheme, framing_, heartbeat, user_timeout)
     home = object()
     door = None
     if endpoint.scheme in WEBSOCKET:
@@ -124,6 +127,7 @@ def serve(
         "serial": serial,
         "threads": threads,
         "path": path,
+        "user_timeout": user_timeout,
     }
     if door is not None:
         from actors.wsserver import WebSocketServerActor
@@ -140,5 +144,6 @@ def serve(
         framing=framing_,
         tls=tls,
         handshake_timeout=handshake_timeout,
+        heartbeat=heartbeat,
         **options,
     )

@@ -13,12 +13,14 @@ from actors.binding import bind_datagram, bind_pair, join_group, listen_stream, 
 from actors.connecting import connect_datagram, connect_stream, connect_unix, ends
 from actors.datagram import DatagramActor
 from actors.errors import BadAddress, BusError
+from actors.heartbeat import with_heartbeat
 from actors.http import PING_INTERVAL, PING_TIMEOUT
 from actors.link import BACKOFF, Dialled, LinkActor, LinkState
 from actors.listener import ListenerActor
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.resolving import format_address
+from actors.sockets import set_user_timeout
 from actors.stream import MAX_SIZE, STALL_TIMEOUT, StreamActor
 from actors.waiting import check_timeout, deadline_after
 from bus.arguments import (
@@ -29,6 +31,7 @@ from bus.arguments import (
     check_backoff,
     check_callable,
     check_framing,
+    check_liveness,
     check_positive,
     check_threads,
     check_tls,
@@ -69,6 +72,8 @@ def connect(
     reconnect: bool = False,
     backoff: tuple[float, float] = BACKOFF,
     on_state: Callable[[LinkState, BusError | None], object] | None = None,
+    heartbeat: float | None = None,
+    user_timeout: float | None = None,
 ) -> Connection:
     """Connect to `tcp://host:port`, `tls://…`, `unix:///path`, `ws://host:port/path`, `wss://…`, or to one peer's `udp://host:port`.
 
@@ -76,6 +81,10 @@ def connect(
     "raw".
     `max_size`: bytes of one message, both ways. `mailbox_*`, `outbox_bytes`: how much may wait. `stall_timeout`: seconds after which a peer
     that takes nothing is given up. `threads="own"` gives the connection a reader thread of its own.
+
+    `heartbeat`: seconds (None: none; not for "raw") after which an empty message, which no script sees, is sent where nothing else was; a
+    peer that sends nothing for three of them is given up. Both ends have to ask for it. `user_timeout`: seconds for which what was sent may
+    stay unacknowledged (TCP_USER_TIMEOUT, RFC 5482); a peer that merely does not read can fall victim to it.
 
     `tls`: for `tls://` and `wss://`, an `ssl.SSLContext`; by default one that trusts the system's roots (`SSL_CERT_FILE` names others) and
     checks the host's name.
@@ -111,6 +120,7 @@ def connect(
     check_timeout(stall_timeout, "stall_timeout")
     check_threads(threads)
     check_tls(tls, endpoint.scheme, server=False)
+    check_liveness(endpoint.scheme, framing_, heartbeat, user_timeout)
     deadline = deadline_after(timeout)
     if timeout is not None and timeout <= 0:
         raise ValueError(f"timeout must be over 0 to connect, not {timeout!r}")
@@ -127,7 +137,7 @@ def connect(
         options |= {"ping_interval": ping_interval, "ping_timeout": ping_timeout}
         handshake: dict[str, Any] = {"max_size": max_size, "headers": headers, "subprotocols": subprotocols, "origin": origin}
         handshake |= {"compression": compression, "proxy": proxy, "tls": tls}
-        return _open(lambda deadline: _dial_websocket(url, deadline, handshake, options), deadline, threads, limits, link)
+        return _open(lambda deadline: _dial_websocket(url, deadline, handshake, options, user_timeout), deadline, threads, limits, link)
     if headers is not None or subprotocols is not None or origin is not None or compression:
         raise ValueError(f"headers, subprotocols, origin and compression are for ws://, not {endpoint.scheme}://")
     if endpoint.port == 0 and endpoint.scheme != "unix":
@@ -137,8 +147,12 @@ def connect(
         peer, _ = ends(sock)
         loop, dedicated = loop_for(threads, sock)
         return DatagramActor.open_for(Connection, sock, loop, peer=peer, dedicated=dedicated, **limits)
-    options["framing"] = framing_
-    return _open(lambda deadline: _dial(endpoint, deadline, tls, options), deadline, threads, limits, link)
+
+
+    def dial(deadline: float | None) -> Dialled:
+        return _dial(endpoint, deadline, tls, user_timeout, options | {"framing": with_heartbeat(framing_, heartbeat)})
+
+    return _open(dial, deadline, threads, limits, link)
 
 
 def _open(
@@ -152,7 +166,9 @@ def _open(
     return kind.open_for(Connection, sock, loop, dedicated=dedicated, **limits, **options)
 
 
-def _dial(endpoint: Endpoint, deadline: float | None, tls: ssl.SSLContext | None, options: dict[str, Any]) -> Dialled:
+def _dial(
+    endpoint: Endpoint, deadline: float | None, tls: ssl.SSLContext | None, user_timeout: float | None, options: dict[str, Any]
+) -> Dialled:
     if endpoint.scheme == "unix":
         path = unix_path(endpoint)
         sock = connect_unix(path, deadline)
@@ -160,16 +176,22 @@ def _dial(endpoint: Endpoint, deadline: float | None, tls: ssl.SSLContext | None
     else:
         sock = connect_stream(endpoint.host, endpoint.port, deadline)
         remote, local = ends(sock)
+        if user_timeout is not None:
+            set_user_timeout(sock, user_timeout)
         if endpoint.scheme == "tls":
             sock = _encrypted(sock, tls, endpoint, deadline)
     return Dialled(sock, StreamActor, {"remote_address": remote, "local_address": local, **options})
 
 
-def _dial_websocket(url: str, deadline: float | None, handshake: dict[str, Any], options: dict[str, Any]) -> Dialled:
+def _dial_websocket(
+    url: str, deadline: float | None, handshake: dict[str, Any], options: dict[str, Any], user_timeout: float | None
+) -> Dialled:
     from actors.websocket import WebSocketActor
     from actors.wsclient import open_websocket
 
     sock, protocol, rest, _, remote, local = open_websocket(url, deadline, **handshake)
+    if user_timeout is not None:
+        set_user_timeout(sock, user_timeout)
     mine = {"remote_address": remote, "local_address": local, "protocol": protocol, "rest": rest}
     return Dialled(sock, WebSocketActor, mine | options)
 
@@ -195,6 +217,8 @@ def listen(
     stall_timeout: float | None = STALL_TIMEOUT,
     threads: Own = None,
     tls: ssl.SSLContext | None = None,
+    heartbeat: float | None = None,
+    user_timeout: float | None = None,
 ) -> Listener:
     """Listen on `tcp://host:port`, `tls://…` or `unix:///path`; `accept` gives a Connection each. Port 0 picks one: see `Listener.address`.
 
@@ -210,12 +234,12 @@ def listen(
     check_timeout(stall_timeout, "stall_timeout")
     check_threads(threads)
     check_tls(tls, endpoint.scheme, server=True)
+    check_liveness(endpoint.scheme, framing_, heartbeat, user_timeout)
     path = unix_path(endpoint) if endpoint.scheme == "unix" else None
     sock = listen_unix(path) if path else listen_stream(endpoint.host, endpoint.port)
     loop, dedicated = loop_for(threads, sock)
 
     options: dict[str, Any] = {
-        "framing": framing_,
         "max_size": max_size,
         "mailbox_messages": mailbox_messages,
         "mailbox_bytes": mailbox_bytes,
@@ -224,11 +248,15 @@ def listen(
     }
 
     def admit(sock: Any, remote: str, local: str) -> StreamActor:
+        if user_timeout is not None:
+            set_user_timeout(sock, user_timeout)
+        mine: dict[str, Any] = options | {"remote_address": remote, "local_address": local}
+        mine["framing"] = with_heartbeat(framing_, heartbeat)
         if tls is None:
-            return StreamActor.open(sock, loop, remote_address=remote, local_address=local, **options)
+            return StreamActor.open(sock, loop, **mine)
         from actors.tlsstream import TlsStreamActor
 
-        return TlsStreamActor.open(sock, loop, remote_address=remote, local_address=local, context=tls, **options)
+        return TlsStreamActor.open(sock, loop, context=tls, **mine)
 
     return ListenerActor.open_for(Listener, sock, loop, admit=admit, keep=Connection, path=path, dedicated=dedicated)
 

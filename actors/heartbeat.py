@@ -1,0 +1,94 @@
+"""An optional sign of life for framed streams: an empty message, which no script sees.
+
+Both ends have to ask for it, because one that does not would take each beat for a message. TCP's own keepalive notices a machine that is
+gone; this notices a program that hangs while its machine answers, and keeps a path open on which silence is cut off.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from actors.errors import Broken
+from actors.framing import Fed, FrameTooLarge, Framing, Parsed, Unparsed
+from actors.reader import LENT
+from actors.states import State
+
+if TYPE_CHECKING:
+    from actors.stream import StreamActor
+
+__all__ = ["MISSES", "Heartbeat", "with_heartbeat"]
+
+MISSES = 3  # intervals without a byte after which the peer is given up
+
+
+def with_heartbeat(framing: Framing, interval: float | None) -> Framing:
+    """A framing for one connection, with a beat every `interval` seconds; None: the framing itself."""
+    return framing if interval is None else Heartbeat(framing, interval)
+
+
+class Heartbeat:
+    """The framing of one connection, without its empty messages. `heard` changes with every read."""
+
+    marks_text = False
+
+    def __init__(self, framing: Framing, interval: float) -> None:
+        self.name = framing.name
+        self.cut_off = framing.cut_off
+        self.heard = 0
+        self._framing = framing
+        self._interval = interval
+        self._beat_frame = framing.frame(b"")
+        self._last_heard = 0
+        self._last_sent = 0
+        self._misses = 0
+
+    # -- the framing --------------------------------------------------------------------------------------------------
+
+    def frame(self, payload: bytes) -> bytes:
+        if not payload:
+            raise ValueError("an empty message is a heartbeat here (heartbeat=): it would not arrive")
+        return self._framing.frame(payload)
+
+    def sole(self, data: bytes, max_size: int) -> bytes | None:
+        self.heard += 1
+        return self._framing.sole(data, max_size) or None
+
+    def parse(self, unparsed: Unparsed, max_size: int) -> Parsed:
+        self.heard += 1
+        try:
+            messages, rest, texts = self._framing.parse(unparsed, max_size)
+        except FrameTooLarge as exc:
+            exc.messages = [message for message in exc.messages if message]
+            raise
+        return Parsed([message for message in messages if message], rest, texts)
+
+    def feed(self, unparsed: Unparsed) -> Fed:
+        return self._framing.feed(unparsed)
+
+    # -- the beat, on the reader thread -------------------------------------------------------------------------------
+
+    def begin(self, stream: StreamActor) -> None:
+        """From now on it beats. From any thread."""
+        stream.loop.call_soon(lambda: stream.loop.call_later(self._interval, lambda: self._beat(stream)))
+
+    def _beat(self, stream: StreamActor) -> None:
+        if stream.state is not State.OPEN:
+            return
+        reason = self._verdict(paused=bool(stream.reader.gates & ~LENT))
+        if reason is not None:
+            stream.break_off(Broken(stream.remote_address, reason))
+            return
+        outbox = stream.outbox
+        if outbox.bytes == self._last_sent and not len(outbox):  # what waits there is one, too, and its stall has a watchdog
+            outbox.append(self._beat_frame)
+        self._last_sent = outbox.bytes
+        stream.loop.call_later(self._interval, lambda: self._beat(stream))
+
+    def _verdict(self, paused: bool) -> str | None:
+        """Why to give the peer up, if that is due. While we do not read, its silence is our own doing."""
+        if paused or self.heard != self._last_heard:
+            self._misses = 0
+        else:
+            self._misses += 1
+        self._last_heard = self.heard
+        return f"it sent nothing for {MISSES * self._interval:g} s, not even a heartbeat" if self._misses >= MISSES else None
