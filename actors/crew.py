@@ -75,6 +75,8 @@ def _live(inbox: SimpleQueue[Work]) -> None:
                 _parked.append(inbox)
     finally:
         with _lock:
+            if inbox in _parked:  # something was thrown into it
+                _parked.remove(inbox)
             _threads.discard(thread)
             _dismissed.discard(thread)
 

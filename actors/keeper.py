@@ -6,6 +6,7 @@ loop it runs on before another thread takes the loop over.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from time import monotonic
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from actors.readerthread import ReaderThread
 
 __all__ = ["PATIENCE", "add", "asleep", "forget", "watch"]
+
+log = logging.getLogger("actorbus.engine")
 
 PATIENCE = 0.02
 LOOK_SECONDS = 0.01
@@ -54,6 +57,16 @@ def forget(loop: ReaderThread) -> None:
 
 
 def _keep() -> None:
+    while True:
+        try:
+            _look_after_loops()
+            return
+        except BaseException:
+            log.critical("the keeper was ended by force; it goes on", exc_info=True)
+
+
+def _look_after_loops() -> None:
+    """Until there is no loop any more."""
     global asleep, _running
     while True:
         with _lock:

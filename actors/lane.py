@@ -236,6 +236,12 @@ class Lane(StreamReader):
         self.thread.call_soon(lambda: self.end(reason))  # there, beside the peer's own end; the first reason stays
         return True
 
+    def crashed(self, exc: BaseException) -> None:
+        if not self._apart:
+            self.running = False
+        self._next = None
+        super().crashed(exc)
+
     # -- where to run, on the reader thread ---------------------------------------------------------------------------
 
     def settle(self) -> None:
@@ -282,6 +288,8 @@ class Lane(StreamReader):
         began = monotonic()
         try:
             self.drain()
+        except BaseException as exc:  # thrown in from outside, since what callbacks raise ends in there
+            self._fail(exc)
         finally:
             waiter.host = None
         if monotonic() - began > QUICK:

@@ -186,7 +186,7 @@ class Reader:
             finally:
                 self.read_lock.release()
 
-    def crashed(self, exc: Exception) -> None:
+    def crashed(self, exc: BaseException) -> None:
         """Reading raised what it never should. It costs this socket, and whoever waits for it hears why."""
         if self._mailbox is not None:
             self._mailbox.end(Broken("", f"reading it failed: {exc!r}"))

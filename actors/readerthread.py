@@ -3,6 +3,7 @@
 Guarantees
 - Exactly one thread runs the loop: the one whose token is `_token`. It may change (*takeover*); timers, tasks and pending events live in
   the object, not in the thread, so nothing is lost with the change.
+- An exception of any kind costs the reader, the task or the timer that it strikes, never the loop.
 - A reader gets one turn of bounded size per poll, so that nobody starves.
 - While a callback runs here, the keeper watches the clock; if it has not come back after 20 ms, or is about to block in one of our own
   calls, a spare thread takes the baton and goes on with the same poller. The busy client stays with the old thread, its socket unpolled,
@@ -139,6 +140,14 @@ class ReaderThread:
         return timer
 
     def _run(self, token: int) -> None:
+        """Run the loop for as long as the token is this one. Whatever is thrown into this thread, the loop goes on."""
+        while self._token == token:
+            try:
+                self._loop(token)
+            except BaseException:
+                log.critical("the loop of a reader thread was ended by force; it goes on", exc_info=True)
+
+    def _loop(self, token: int) -> None:
         self._ident = get_ident()
         ready = self._ready
         readers = self._readers
@@ -156,7 +165,7 @@ class ReaderThread:
                 if reader is not None:
                     try:
                         reader.on_ready(mask)
-                    except Exception as exc:
+                    except BaseException as exc:
                         log.exception("reading %r failed", reader.sock)
                         reader.crashed(exc)
                     if self._token != token:
@@ -184,7 +193,7 @@ class ReaderThread:
             task = tasks.popleft()
             try:
                 task()
-            except Exception:
+            except BaseException:
                 log.exception("a task on the reader thread failed")
             if self._token != token:
                 return False
@@ -198,7 +207,7 @@ class ReaderThread:
             if call is not None:
                 try:
                     call()
-                except Exception:
+                except BaseException:
                     log.exception("a timer on the reader thread failed")
                 if self._token != token:
                     return False

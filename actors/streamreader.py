@@ -238,7 +238,7 @@ class StreamReader(Reader):
             self.input.put(*parsed)
             self._parsed = None
 
-    def crashed(self, exc: Exception) -> None:
+    def crashed(self, exc: BaseException) -> None:
         self._end_input(Broken(self._source, f"reading it failed: {exc!r}"))
 
     def _read_failed(self, exc: OSError) -> None:
