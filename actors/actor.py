@@ -22,6 +22,7 @@ import sys
 from collections import deque
 from functools import partial
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import pykka
@@ -189,6 +190,7 @@ class SocketActor(pykka.Actor):
         super().__init__()
         self.loop = loop
         self.scope = scope.current()
+        self.since = monotonic()  # it is in its present state
         self.closing = False  # somebody has asked for the end, and the actor will hear it
         self._dedicated = dedicated  # the loop is this actor's own, and ends with it
 

@@ -26,12 +26,12 @@ from actors.datagramoutbox import FULL_NET, REFUSED, Choose, DatagramOutbox, Pos
 from actors.datagramreader import DatagramReader, Intake
 from actors.errors import Broken, BusError, Closed, NotSent, TooLarge
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES, Mailbox
-from actors.message import Message, Sendable, after_loss, encode
+from actors.message import Message, Sendable, after_loss, encode, weigh
 from actors.readerthread import ReaderThread
 from actors.resolving import Resolved, format_address
 from actors.sockets import set_reuse_port
 from actors.stats import Stats
-from actors.stream import LINGER, weigh
+from actors.stream import LINGER
 from actors.waiting import WRITE, Answer, current, deadline_after
 
 __all__ = ["MAX_DATAGRAM", "DatagramActor"]
@@ -70,6 +70,7 @@ class DatagramActor(SocketActor):
         self.local_address = local_address or (f"*:{own[1]}" if len(sockets) > 1 else format_address(own))
         self.messages_out = 0
         self.bytes_out = 0
+        self.said_at = 0.0
         self.refused = 0  # as sends report it; the intake counts the others
         self.ended_reason: BusError | None = None
         self._send_lock = Lock()
@@ -165,6 +166,7 @@ class DatagramActor(SocketActor):
                         sock.sendto(data, target)
                     self.messages_out += 1
                     self.bytes_out += len(data)
+                    self.said_at = monotonic()
                     return
             except (BlockingIOError, InterruptedError):
                 pass
@@ -182,7 +184,7 @@ class DatagramActor(SocketActor):
                     raise
             if deadline is not None and monotonic() >= deadline:
                 raise NotSent(where or "", "the kernel's buffer stayed full until the deadline")
-            current().wait(deadline, max(-1, sock.fileno()), WRITE)
+            current().wait(deadline, max(-1, sock.fileno()), WRITE, self.outbox)
 
     def post(
         self,

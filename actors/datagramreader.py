@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Iterator
 from itertools import repeat
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from actors import sockets
@@ -47,7 +48,7 @@ class Intake:
     at `limit` before it reads, so a gate that an interrupt left open is shut by the next turn.
     """
 
-    __slots__ = ("_lock", "bytes_in", "limit", "mailbox", "messages_in", "only", "readers", "refused", "strangers")
+    __slots__ = ("_lock", "bytes_in", "heard_at", "limit", "mailbox", "messages_in", "only", "readers", "refused", "strangers")
 
     def __init__(self, mailbox: Mailbox[Message], paused: bool) -> None:
         self.mailbox = mailbox
@@ -56,6 +57,7 @@ class Intake:
         self.only: Any = None
         self.messages_in = 0
         self.bytes_in = 0
+        self.heard_at = 0.0
         self.strangers = 0  # datagrams from somebody else than `only`
         self.refused = 0
         self._lock = Lock()
@@ -202,6 +204,7 @@ class DatagramReader(Reader):
         count = len(batch)
         strangers = len(read) - count
         parsed = (iter(batch), weight)
+        intake.heard_at = monotonic()
         # One commit: stores and no call between them.
         self._read, self._parsed, self._dropped = [], parsed, dropped
         intake.messages_in += count

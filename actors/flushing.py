@@ -37,5 +37,5 @@ def flush(stream: StreamActor, deadline: float | None, acked: bool) -> bool:
         if waiter.host is not None or (deadline is not None and now >= deadline):
             return False
         pause = ACK_LOOKS[min(looks, len(ACK_LOOKS) - 1)]
-        waiter.wait(now + pause if deadline is None else min(deadline, now + pause))
+        waiter.wait(now + pause if deadline is None else min(deadline, now + pause), on=stream.outbox)
         looks += 1

@@ -82,9 +82,7 @@ def vacated(loop: ReaderThread) -> None:
 
 
 def live_actors() -> list[SocketActor]:
-    with _lock:
-        loops = list(_loops)
-    return [actor for loop in loops for actor in list(loop.hosted)]
+    return [actor for loop in list(_loops) for actor in list(loop.hosted)]  # copies in single C calls: a signal handler may ask
 
 
 def shutdown(timeout: float | None = SHUTDOWN_SECONDS) -> bool:

@@ -27,12 +27,12 @@ from actors.actor import Close, SocketActor, post
 from actors.errors import Broken, BusError, Closed, NotSent, PeerClosed
 from actors.journal import JournalOutbox, Kept
 from actors.mailbox import Mailbox
-from actors.message import Message, Sendable, encode
+from actors.message import Message, Sendable, encode, weigh
 from actors.outbox import MAX_BYTES
 from actors.reader import ENDED, FULL
 from actors.readerthread import ReaderThread
 from actors.stats import Stats
-from actors.stream import LINGER, State, StreamActor, weigh
+from actors.stream import LINGER, State, StreamActor
 from actors.waiting import Waiter, current, deadline_after
 
 __all__ = ["BACKOFF", "Dialled", "LinkActor", "LinkState", "pause_before"]
@@ -114,7 +114,7 @@ class LinkActor(SocketActor):
         self._attempts = 0
         self._links = 0
         self._since = 0.0
-        self._why: BusError | None = None  # there is no connection
+        self.why: BusError | None = None  # there is no connection
         self._past = Stats()
         self.mailbox: Mailbox[Message] = Mailbox(
             weigh=weigh,
@@ -212,9 +212,9 @@ class LinkActor(SocketActor):
                 if waiter not in self._waiters:
                     self._waiters.append(waiter)
             if waiter.host is not None or (deadline is not None and monotonic() >= deadline):
-                why = self._why or last.reason or last.outbox.ended
+                why = self.why or last.reason or last.outbox.ended
                 raise NotSent(self.remote_address, f"there is no connection at present ({why}); nothing of this message was taken")
-            waiter.wait(deadline)
+            waiter.wait(deadline, on=self)
 
     def _wake(self) -> None:
         """With the lock."""
@@ -237,7 +237,7 @@ class LinkActor(SocketActor):
         self._since = monotonic()
         with self._lock:
             self.stream = stream
-            self._why = None
+            self.why = None
             self._wake()
         self.mailbox.repeat_pause()  # by now it is about the new connection's reader
         if self.closed is not None:  # just now, by a thread that saw the one before
@@ -271,7 +271,7 @@ class LinkActor(SocketActor):
             log.warning("nobody took the unconfirmed messages for %s: the oldest %d are forgotten", self.remote_address, forgotten)
 
     def _try_later(self, reason: BusError) -> None:
-        self._why = reason
+        self.why = reason
         log.info("no connection with %s: %s; trying again", self.remote_address, reason)
         self._tell("reconnecting", reason)
         pause = pause_before(self._attempts, self._backoff, random())

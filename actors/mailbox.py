@@ -193,7 +193,7 @@ class Mailbox(Generic[T]):
                 if went:
                     continue
             if self.park(waiter):
-                waiter.wait(deadline)
+                waiter.wait(deadline, on=self)
 
     def put_back(self) -> None:
         """What an interrupted taker handed to `keep` is there to be taken again. `keep` alone is safe; this makes others look."""

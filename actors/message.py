@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, TypeAlias
 
-__all__ = ["Message", "Sendable", "after_loss", "encode"]
+__all__ = ["Message", "Sendable", "after_loss", "encode", "weigh"]
 
 
 class Message:
@@ -57,6 +57,11 @@ class MessageAfterLoss(Message):
     """Few are: a field more would cost every message."""
 
     __slots__ = ("lost_before",)
+
+
+def weigh(message: Message) -> int:
+    """Its bytes in a mailbox."""
+    return len(message.data)
 
 
 def after_loss(message: Message, count: int) -> Message:

@@ -15,6 +15,7 @@ water after it was congested.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
 from time import monotonic
@@ -27,6 +28,7 @@ __all__ = ["MAX_BYTES", "Outbox"]
 
 MAX_BYTES = 4 * 1024 * 1024
 LOW_WATER = 4  # congestion is over below a quarter of the bound
+MARK = 0.1
 JOIN_BYTES = 128 * 1024  # small frames that wait together are written together, up to this much at a time
 
 
@@ -48,6 +50,7 @@ class Outbox:
         "_failed",
         "_flushing",
         "_lock",
+        "_marks",
         "_max_bytes",
         "_queue",
         "_size",
@@ -81,6 +84,8 @@ class Outbox:
         self._current: list[Any] = []
         self._queue: list[bytes] = []
         self._size = 0  # bytes of both that the kernel has not taken
+        # For `oldest`: how many bytes had been accepted when, so far as the kernel has not taken them; a mark every MARK seconds at most.
+        self._marks: deque[tuple[int, float]] = deque()
         self._behind = False  # whether the reader thread was asked to write on
         self._waiters: list[Waiter] = []
         self.congested = False
@@ -235,13 +240,35 @@ class Outbox:
             except BaseException:
                 self._ask()
                 raise
+        else:
+            self._mark(self.bytes - size)
         if self._size >= self._max_bytes:
             self.congested = True
+
+    def _mark(self, offset: int) -> None:
+        marks = self._marks
+        now = monotonic()
+        if not marks or now - marks[-1][1] >= MARK:
+            written = self.written
+            while len(marks) > 1 and marks[1][0] <= written:
+                marks.popleft()
+            marks.append((offset, now))
+
+    def oldest(self) -> float | None:
+        """When (`time.monotonic`, to MARK seconds) the oldest byte was accepted that the kernel has not taken; None when it has all."""
+        written = self.written
+        since = None
+        for offset, when in list(self._marks):
+            if since is None or offset <= written:
+                since = when
+        return since if self._size else None
 
     def _ask(self) -> None:
         """Have the reader thread write the rest. After an interrupt between taking and writing, too."""
         self._backlog(True)
         self._behind = True
+        self._marks.clear()
+        self._mark(self.written)
 
     def _push(self) -> None:
         """Write until all is written or the kernel takes no more. Called with the lock."""
@@ -317,7 +344,7 @@ class Outbox:
                 self._address,
                 f"{self._size} bytes are still waiting for the peer to read, and the deadline passed; nothing of this message was taken",
             )
-        waiter.wait(deadline)
+        waiter.wait(deadline, on=self)
 
     def _wake(self) -> None:
         for waiter in self._waiters:

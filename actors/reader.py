@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from actors.errors import Broken
 from actors.mailbox import Mailbox
 from actors.poller import ERR, HUP, OUT, interest
-from actors.waiting import Waiter, current
+from actors.waiting import READ, Waiter, current
 from actors.wakeup import PORTABLE
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class Reader:
                 # Between the caller's look at the mailbox and here, the reader thread may have delivered or taken the socket back.
                 if self.loan is loan and not self.closing and self._mailbox is not None and self._mailbox.idle:
                     loan.uses += 1
-                    if self.dirty or waiter.wait(deadline, self.fd):
+                    if self.dirty or waiter.wait(deadline, self.fd, READ, self._mailbox):
                         self.fill_one()
                         if self.dirty:
                             # Stores only: the item is in `sole` or in `item`.

@@ -20,6 +20,7 @@ __all__ = [
     "receive_datagram",
     "has_ipv6",
     "set_keepalive",
+    "silence",
     "set_reuse_port",
     "set_user_timeout",
     "stream_options",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 SIOCOUTQ = 0x5411  # <linux/sockios.h>: bytes written that the peer's TCP has not acknowledged
+TCP_INFO_AGES = 44  # <linux/tcp.h>: where its tcpi_last_data_sent, _last_ack_sent and _last_data_recv stand, in milliseconds
 TCP_CLOSE = 7  # <netinet/tcp.h>: the state that TCP_INFO gives first
 SO_MEMINFO = 55  # <asm-generic/socket.h>, since Linux 4.12: nine u32; the ninth counts dropped packets
 SK_MEMINFO_VARS = 9
@@ -80,6 +82,18 @@ def is_dead(sock: socket.socket) -> bool:
         return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE
     except OSError:
         return True
+
+
+def silence(sock: socket.socket) -> tuple[float, float] | None:
+    """Seconds since the last byte came in, and since the last went out, as TCP knows it. None where the system does not tell."""
+    if sys.platform != "linux" or sock.family == socket.AF_UNIX:
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_AGES + 12)
+    except OSError:
+        return None
+    said, _, heard = struct.unpack_from("III", info, TCP_INFO_AGES)
+    return heard / 1000, said / 1000
 
 
 def kernel_drops(sock: socket.socket) -> int:

@@ -10,6 +10,7 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from actors import sockets
@@ -20,7 +21,7 @@ from actors.journal import JournalOutbox
 from actors.lane import Lane
 from actors.mailbox import MAX_BYTES as MAILBOX_BYTES
 from actors.mailbox import MAX_MESSAGES, Mailbox
-from actors.message import Message, Sendable, encode
+from actors.message import Message, Sendable, encode, weigh
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.outbox import Outbox
 from actors.poller import IN
@@ -43,10 +44,6 @@ MAX_SIZE = 16 * 1024 * 1024
 LINGER = 5.0
 READ_ON = 0.02
 ACK_LOOKS = (0.0002, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # when to look whether the peer's TCP has acknowledged
-
-
-def weigh(message: Message) -> int:
-    return len(message.data)
 
 
 class StreamActor(SocketActor):
@@ -240,9 +237,11 @@ class StreamActor(SocketActor):
 
     def served(self, reason: BusError | None) -> None:
         """The lane has run its last callback."""
+        if self.state is not State.OPEN:
+            return  # it is being closed in order: what is taken is still written, and a reset has its own way to be heard
         if isinstance(reason, Broken) and not self.reader.dropped:
             self.break_off(reason)
-        elif self.state is State.OPEN:
+        else:
             self._close(Close(reason or PeerClosed(self.remote_address), LINGER))
 
     def _watch_stall(self) -> None:
@@ -318,7 +317,7 @@ class StreamActor(SocketActor):
 
     def _move(self, state: State) -> None:
         assert state in MOVES[self.state], (self.state, state)
-        self.state = state
+        self.state, self.since = state, monotonic()
 
     def _advance(self) -> None:
         """Go on with closing as far as it goes now."""

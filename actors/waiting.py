@@ -35,6 +35,7 @@ __all__ = [
     "interrupt",
     "remaining",
     "sleep",
+    "waiters",
     "withdraw",
 ]
 
@@ -77,10 +78,10 @@ class Waiter:
     """The parking place of one thread. Only that thread calls `wait`; any thread calls `unpark` and `interrupt`.
 
     `host` is set while the thread runs a user's callback: such a thread is on loan from the engine. `limit` is the end of the thread's
-    `deadline` scope, and how many seconds that was: no wait goes beyond it.
+    `deadline` scope, and how many seconds that was: no wait goes beyond it. `on` is what the thread waits for this moment, for `explain`.
     """
 
-    __slots__ = ("__weakref__", "_events", "_fd", "_interrupted", "_owner", "_poll", "_poller", "_wakeup", "host", "limit", "unpark")
+    __slots__ = ("__weakref__", "_events", "_fd", "_interrupted", "_owner", "_poll", "_poller", "_wakeup", "host", "limit", "on", "unpark")
 
     def __init__(self) -> None:
         self._owner = weakref.ref(threading.current_thread())
@@ -88,6 +89,7 @@ class Waiter:
         self.unpark = self._wakeup.set
         self.host: Host | None = None
         self.limit: tuple[float, float] | None = None
+        self.on: object = None
         self._interrupted = False
         self._fd = -1
         self._events = 0
@@ -97,8 +99,8 @@ class Waiter:
             self._poller.register(self._wakeup.fd, READ)
             self._poll = self._poller.poll
 
-    def wait(self, deadline: float | None, fd: int = -1, events: int = READ) -> bool:
-        """Wait until `fd` is ready (True), or until unparked, the deadline, or no reason at all (False).
+    def wait(self, deadline: float | None, fd: int = -1, events: int = READ, on: object = None) -> bool:
+        """Wait until `fd` is ready (True), or until unparked, the deadline, or no reason at all (False). `on`: whose news it is about.
 
         Raises KeyboardInterrupt when the thread was interrupted, DeadlinePassed when its scope's time is over.
         """
@@ -118,11 +120,13 @@ class Waiter:
                 timeout = 0.0
             elif timeout > LONGEST:
                 timeout = LONGEST
+        self.on = on
         if self._poller is None:
             return self._select(timeout, fd, events)
         if fd != self._fd or events != self._events:
             self._watch(fd, events)
         ready = self._poll(timeout * 1000.0)
+        self.on = None
         if not ready:
             return False
         if len(ready) == 1 and ready[0][0] == fd:
@@ -152,6 +156,7 @@ class Waiter:
         writes = [fd] if fd >= 0 and events & WRITE else []
         # Windows reports a failed connect as an exceptional condition.
         readable, writable, failed = select.select(reads, writes, writes, timeout)
+        self.on = None
         if wake in readable:
             self._wakeup.clear()
             if self._interrupted:
@@ -163,6 +168,11 @@ class Waiter:
         """Make the blocking call that runs now, or else the next one, raise KeyboardInterrupt."""
         self._interrupted = True
         self._wakeup.set()
+
+    @property
+    def thread(self) -> threading.Thread | None:
+        """Whose it is."""
+        return self._owner()
 
     @property
     def orphaned(self) -> bool:
@@ -208,7 +218,7 @@ class Answer(Generic[T]):
         while not self.given:
             if deadline is not None and monotonic() >= deadline:
                 return None
-            waiter.wait(deadline)
+            waiter.wait(deadline, on=self)
         return self._value
 
 
@@ -276,6 +286,12 @@ def deadline(seconds: float) -> Iterator[None]:
         yield
     finally:
         waiter.limit = outer
+
+
+def waiters() -> list[Waiter]:
+    """Those of all threads that live now and ever waited."""
+    # Without the lock, so that a signal handler may ask.
+    return [waiter for ref in _waiters.valuerefs() if (waiter := ref()) is not None and not waiter.orphaned]
 
 
 def interrupt(thread_ids: Iterable[int]) -> None:

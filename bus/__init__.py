@@ -32,7 +32,7 @@ from bus.datagrams import Group, UdpSocket
 from bus.listener import Listener
 from bus.server import Client, Server
 from bus.serving import serve
-from bus.verbs import bind, connect, join, listen, shutdown
+from bus.verbs import bind, connect, explain, join, listen, shutdown
 from bus.websocket import Session, WebSocketClient
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "bind",
     "connect",
     "deadline",
+    "explain",
     "join",
     "listen",
     "receive_any",

@@ -78,4 +78,4 @@ def receive_any(sources: Sequence[Any], timeout: float | None = None) -> tuple[A
             source._actor.reader.give_back()  # one thread cannot read several sockets directly: the reader thread has to
         waits = [source._told or source._mailbox.park(waiter) for source in order]
         if all(waits):
-            waiter.wait(deadline)
+            waiter.wait(deadline, on=tuple(source._mailbox for source in order))

@@ -12,9 +12,9 @@ from actors.errors import Broken, BusError, Closed, PeerClosed
 from actors.http import Answer, Request
 from actors.lane import Callbacks
 from actors.mailbox import Mailbox
-from actors.message import Message, Sendable
+from actors.message import Message, Sendable, weigh
 from actors.reader import FULL
-from actors.stream import LINGER, weigh
+from actors.stream import LINGER
 from actors.waiting import check_timeout, deadline_after
 from bus.server import Client
 

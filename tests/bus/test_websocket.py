@@ -642,6 +642,15 @@ def test_one_server_answers_the_page_and_its_websocket() -> None:
         assert ask(server.address, b"GET /other HTTP/1.1\r\nHost: here\r\n\r\n")[0] == 404
 
 
+def test_a_plain_answer_that_is_larger_than_the_kernels_buffers_arrives_whole() -> None:
+    page = b"x" * 8_000_000
+    with serve(on_request=lambda request: bus.Response(200, page)) as server, Peer.to(server.address, receive_buffer=4096) as browser:
+        browser.sock.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        head = browser.read(4096)
+        until(lambda: not server.clients)
+        assert len((head + browser.read(2 * len(page))).partition(b"\r\n\r\n")[2]) == len(page)
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "text"),
     [
