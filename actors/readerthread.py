@@ -144,6 +144,8 @@ class ReaderThread:
         while self._token == token:
             try:
                 self._loop(token)
+            except GeneratorExit:  # the one order to unwind and end
+                raise
             except BaseException:
                 log.critical("the loop of a reader thread was ended by force; it goes on", exc_info=True)
 
@@ -165,6 +167,8 @@ class ReaderThread:
                 if reader is not None:
                     try:
                         reader.on_ready(mask)
+                    except GeneratorExit:
+                        raise
                     except BaseException as exc:
                         log.exception("reading %r failed", reader.sock)
                         reader.crashed(exc)
@@ -193,6 +197,8 @@ class ReaderThread:
             task = tasks.popleft()
             try:
                 task()
+            except GeneratorExit:
+                raise
             except BaseException:
                 log.exception("a task on the reader thread failed")
             if self._token != token:
@@ -207,6 +213,8 @@ class ReaderThread:
             if call is not None:
                 try:
                     call()
+                except GeneratorExit:
+                    raise
                 except BaseException:
                     log.exception("a timer on the reader thread failed")
                 if self._token != token:

@@ -77,7 +77,7 @@ class Report:
     longest: int  # decisions in the longest run
 
 
-class _Unwind(BaseException):
+class _Unwind(GeneratorExit):
     """Thrown into a thread of a failed run, so that it ends and can be used for the next."""
 
 

@@ -34,7 +34,7 @@ class Place:
         self.interrupted = True
         self.unpark()
 
-    def wait(self, deadline: float | None, fd: int = -1, events: int = IN) -> bool:
+    def wait(self, deadline: float | None, fd: int = -1, events: int = IN, on: object = None) -> bool:
         ready = self._wait(deadline, fd)
         if self.interrupted:
             self.interrupted = False
