@@ -251,8 +251,8 @@ class StreamReader(Reader):
             return
         left = self.unparsed_bytes
         reason = self._framing.cut_off(left)
-        if reason is None and not left and getattr(self.sock, "truncated", False) and self._framing.name == "raw":
-            # Where messages have an end of their own, many peers leave TLS's out; here nothing else tells that this is all.
+        if reason is None and not self._framing.delimited and getattr(self.sock, "truncated", False):
+            # Where messages show where they end, many peers leave TLS's own end out; here nothing else tells that this is all.
             reason = Broken(self._source, "the stream ended without TLS's close_notify: its end may be cut off")
         if reason is not None:
             self._end_input(reason)
