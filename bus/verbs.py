@@ -20,10 +20,23 @@ from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.resolving import format_address
 from actors.stream import MAX_SIZE, STALL_TIMEOUT, StreamActor
 from actors.waiting import check_timeout, deadline_after
-from bus.arguments import VERBS, WEBSOCKET, FramingName, Own, check_framing, check_positive, check_threads, check_tls, loop_for, unix_path
+from bus.arguments import (
+    VERBS,
+    WEBSOCKET,
+    FramingName,
+    Own,
+    Path,
+    check_framing,
+    check_name,
+    check_positive,
+    check_threads,
+    check_tls,
+    loop_for,
+    unix_path,
+)
 from bus.connection import Connection
 from bus.datagrams import Group, UdpSocket
-from bus.endpoints import Endpoint, parse
+from bus.endpoints import parse
 from bus.listener import Listener
 from bus.websocket import check_pings
 
@@ -52,6 +65,10 @@ def connect(
     ping_timeout: float | None = PING_TIMEOUT,
     proxy: str | bool = True,
     tls: ssl.SSLContext | None = None,
+    cert: Path | None = None,
+    key: Path | None = None,
+    ca: Path | None = None,
+    server_hostname: str | None = None,
 ) -> Connection:
     """Connect to `tcp://host:port`, `tls://…`, `unix:///path`, `ws://host:port/path`, `wss://…`, or to one peer's `udp://host:port`.
 
@@ -60,14 +77,17 @@ def connect(
     `max_size`: bytes of one message, both ways. `mailbox_*`, `outbox_bytes`: how much may wait. `stall_timeout`: seconds after which a peer
     that takes nothing is given up. `threads="own"` gives the connection a reader thread of its own.
 
-    `tls`: for `tls://` and `wss://`, an `ssl.SSLContext`; by default one that trusts the system's roots (`SSL_CERT_FILE` names others) and
-    checks the host's name.
+    For `tls://` and `wss://` alone: `ca`: a file of certificates (PEM) to trust instead of the system's roots (`SSL_CERT_FILE` names
+    others); `cert` and `key`: this client's own certificate and its private key, for a server that asks; `server_hostname`: the name or IP
+    address that the server's certificate has to have, by default the URL's host; or `tls`: an `ssl.SSLContext` instead of the three files.
+    That a server refuses the client's certificate shows behind `connect` with TLS 1.3: at the first `receive`, as Broken.
 
     For `ws://` and `wss://` alone: `headers` of the handshake request, `subprotocols` offered (RFC 6455) and `origin`; `compression` offers
     permessage-deflate (RFC 7692); `ping_interval` and `ping_timeout` (seconds, None: none) are the keepalive; `proxy`: True for what the
     system says, False for none, or an `http://` URL.
 
-    Raises BadAddress, ConnectFailed, ConnectTimeout, TypeError, ValueError.
+    Raises BadAddress, ConnectFailed, ConnectTimeout, TypeError, ValueError (also for a file that is no certificate or key, or does not
+    fit), OSError for a file that can't be read.
 
     >>> import bus
     >>> with bus.serve("tcp://127.0.0.1:0", on_message=lambda msg, client: msg) as server:
@@ -86,7 +106,9 @@ def connect(
     check_positive(outbox_bytes, "outbox_bytes")
     check_timeout(stall_timeout, "stall_timeout")
     check_threads(threads)
-    check_tls(tls, endpoint.scheme, server=False)
+    check_name(server_hostname, endpoint.scheme)
+    credentials = check_tls(endpoint.scheme, server=False, tls=tls, cert=cert, key=key, ca=ca)
+    context = None if credentials is None else credentials.context
     deadline = deadline_after(timeout)
     if timeout is not None and timeout <= 0:
         raise ValueError(f"timeout must be over 0 to connect, not {timeout!r}")
@@ -104,7 +126,8 @@ def connect(
             origin=origin,
             compression=compression,
             proxy=proxy,
-            tls=tls,
+            tls=context,
+            server_hostname=server_hostname,
         )
         loop, dedicated = loop_for(threads, opened.sock)
         return WebSocketActor.open_for(
@@ -139,8 +162,8 @@ def connect(
     else:
         sock = connect_stream(endpoint.host, endpoint.port, deadline)
         remote, local = ends(sock)
-        if endpoint.scheme == "tls":
-            sock = _encrypted(sock, tls, endpoint, deadline)
+        if context is not None:
+            sock = _encrypted(sock, context, server_hostname or endpoint.host, f"{endpoint.host}:{endpoint.port}", deadline)
     loop, dedicated = loop_for(threads, sock)
     return StreamActor.open_for(
         Connection,
@@ -157,11 +180,11 @@ def connect(
     )
 
 
-def _encrypted(sock: socket.socket, tls: ssl.SSLContext | None, endpoint: Endpoint, deadline: float | None) -> socket.socket:
-    from actors.tls import client_context, connect_tls
+def _encrypted(sock: socket.socket, context: ssl.SSLContext, name: str, where: str, deadline: float | None) -> socket.socket:
+    from actors.tls import connect_tls
 
     try:
-        return cast(socket.socket, connect_tls(sock, client_context(tls), endpoint.host, f"{endpoint.host}:{endpoint.port}", deadline))
+        return cast(socket.socket, connect_tls(sock, context, name, where, deadline))
     except BaseException:
         sock.close()
         raise
@@ -178,11 +201,14 @@ def listen(
     stall_timeout: float | None = STALL_TIMEOUT,
     threads: Own = None,
     tls: ssl.SSLContext | None = None,
+    cert: Path | None = None,
+    key: Path | None = None,
+    ca: Path | None = None,
 ) -> Listener:
     """Listen on `tcp://host:port`, `tls://…` or `unix:///path`; `accept` gives a Connection each. Port 0 picks one: see `Listener.address`.
 
-    The other arguments are those of `connect`, for every accepted connection. Raises BadAddress, OSError (in use, not permitted),
-    ConnectFailed (no such name), TypeError, ValueError.
+    The other arguments are those of `connect`, for every accepted connection, and `cert`, `key` and `ca` those of `serve`. Raises
+    BadAddress, OSError (in use, not permitted, a file that can't be read), ConnectFailed (no such name), TypeError, ValueError.
     """
     endpoint = parse(url, "listen", VERBS)
     framing_ = check_framing(framing)
@@ -192,7 +218,7 @@ def listen(
         check_positive(value, name)
     check_timeout(stall_timeout, "stall_timeout")
     check_threads(threads)
-    check_tls(tls, endpoint.scheme, server=True)
+    credentials = check_tls(endpoint.scheme, server=True, tls=tls, cert=cert, key=key, ca=ca)
     path = unix_path(endpoint) if endpoint.scheme == "unix" else None
     sock = listen_unix(path) if path else listen_stream(endpoint.host, endpoint.port)
     loop, dedicated = loop_for(threads, sock)
@@ -207,13 +233,13 @@ def listen(
     }
 
     def admit(sock: Any, remote: str, local: str) -> StreamActor:
-        if tls is None:
+        if credentials is None:
             return StreamActor.open(sock, loop, remote_address=remote, local_address=local, **options)
         from actors.tlsstream import TlsStreamActor
 
-        return TlsStreamActor.open(sock, loop, remote_address=remote, local_address=local, context=tls, **options)
+        return TlsStreamActor.open(sock, loop, remote_address=remote, local_address=local, context=credentials.context, **options)
 
-    return ListenerActor.open_for(Listener, sock, loop, admit=admit, keep=Connection, path=path, dedicated=dedicated)
+    return ListenerActor.open_for(Listener, sock, loop, admit=admit, keep=Connection, path=path, tls=credentials, dedicated=dedicated)
 
 
 def bind(

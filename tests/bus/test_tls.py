@@ -5,67 +5,21 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 import bus
 from actors.tlsstream import TlsStreamActor
+from tests.bus.certificates import Certificate
 from tests.bus.peers import WAIT, InThread, Peer, fill_up, frame, inet, until
 from tests.bus.test_server import Diary
 
-LEASE = ["-days", "2", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-
-
-class Certificate(NamedTuple):
-    certificate: Path
-    key: Path
-
-    def server(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.certificate, self.key)
-        return context
-
-    def client(self) -> ssl.SSLContext:
-        """A context that trusts this certificate and no other."""
-        return ssl.create_default_context(cafile=str(self.certificate))
-
-
-def make_certificate(directory: Path, name: str, subject: str) -> Certificate:
-    command = shutil.which("openssl")
-    if command is None:
-        pytest.skip("the command openssl, which makes the certificates, is not there")
-    made = Certificate(directory / f"{name}.pem", directory / f"{name}.key")
-    files = ["-keyout", str(made.key), "-out", str(made.certificate)]
-    arguments = [command, "req", "-x509", *LEASE, *files, "-subj", f"/CN={name}", "-addext", f"subjectAltName={subject}"]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return made
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("tls"), "here", "DNS:localhost,IP:127.0.0.1")
-
-
-@pytest.fixture(scope="session")
-def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("tls"), "elsewhere", "DNS:elsewhere.example")
-
-
-@pytest.fixture(autouse=True)
-def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-
+pytestmark = pytest.mark.usefixtures("no_proxy_of_this_machine")
 
 each_scheme = pytest.mark.parametrize("scheme", ["tls", "wss"])
 
@@ -405,7 +359,7 @@ def test_our_plain_client_at_a_tls_server(client: str, server: str, certificate:
 @pytest.mark.parametrize(("client", "server"), [("tls", "tcp"), ("wss", "ws"), ("wss", "tcp")])
 def test_our_tls_client_at_a_plain_server(client: str, server: str, certificate: Certificate) -> None:
     with bus.serve(f"{server}://127.0.0.1:0", echo, handshake_timeout=0.3) as serving:
-        with pytest.raises(bus.ConnectFailed, match="TLS|handshake"):
+        with pytest.raises(bus.ConnectFailed, match="TLS"):
             connect(client, serving, certificate, timeout=WAIT)
 
 
@@ -416,7 +370,7 @@ def test_a_text_server_is_a_readable_error(scheme: str, certificate: Certificate
         connecting = InThread(lambda: bus.connect(f"{scheme}://{host}:{port}", tls=certificate.client(), timeout=WAIT))
         with Peer(listening.accept()[0]) as peer:
             peer.sock.sendall(b"220 mail.example ESMTP ready\r\n")
-            with pytest.raises(bus.ConnectFailed, match="TLS failed: .*version"):
+            with pytest.raises(bus.ConnectFailed, match="speaks no TLS.*220 mail.example"):
                 connecting.result()
 
 
