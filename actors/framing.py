@@ -33,6 +33,7 @@ __all__ = [
     "count_chunks",
     "left_over",
     "looks_like_tls",
+    "tls_hint",
 ]
 
 TEXT_MARK = 0x81  # a whole text frame of a WebSocket, the one framing that marks text
@@ -125,7 +126,12 @@ def looks_like_tls(data: bytes) -> bool:
     >>> looks_like_tls(b"\x16\x03\x01"), looks_like_tls(b"GET /")
     (True, False)
     """
-    return data[:1] in (b"\x15", b"\x16") and data[1:2] in (b"", b"\x03")
+    return data[:1] in (b"\x15", b"\x16") and data[1:2] in (b"\x03", b"")
+
+
+def tls_hint(first: bytes) -> str:
+    """For the end of a sentence about a stream of ours that begins so."""
+    return "; it looks like TLS, which tls:// and wss:// speak" if looks_like_tls(first) else ""
 
 
 class _Stateless:
@@ -163,7 +169,7 @@ class _Length(_Stateless):
         while size - start >= 4:
             end = start + 4 + int.from_bytes(data[start : start + 4], "big")
             if end - start - 4 > max_size:
-                hint = "; it looks like TLS, which tls:// speaks" if not start and looks_like_tls(data) else ""
+                hint = tls_hint(b"" if start else data)
                 raise FrameTooLarge(f"a frame of {end - start - 4} bytes is over max_size={max_size}{hint}", messages)
             if end > size:
                 return Parsed(messages, left_over(data[start:], end - start))

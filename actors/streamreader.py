@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from actors import sockets
 from actors.errors import Broken, BusError, PeerClosed
-from actors.framing import TEXT_MARK, FrameTooLarge, Framing, Unparsed
+from actors.framing import TEXT_MARK, FrameTooLarge, Framing, Unparsed, tls_hint
 from actors.mailbox import Mailbox
 from actors.message import Message
 from actors.reader import ENDED, LENT, RETRY, SPECIAL, Reader
@@ -257,10 +257,11 @@ class StreamReader(Reader):
         if reason is not None:
             self._end_input(reason)
         elif left:
+            hint = tls_hint(self._unparsed.chunks[0]) if self._unparsed is not None and not self.messages_in else ""
             self.dropped = left
             log.warning("%s left in the middle of a message: %d bytes of it are dropped", self._source, left)
             self._end_input(
-                Broken(self._source, f"the peer closed it inside a message; {left} bytes of that were dropped")
+                Broken(self._source, f"the peer closed it inside a message; {left} bytes of that were dropped{hint}")
             )
         else:
             self._end_input(PeerClosed(self._source))

@@ -285,7 +285,7 @@ def connect_tls(sock: socket.socket, context: ssl.SSLContext, name: str, where: 
                 return wrapped
         except (BlockingIOError, InterruptedError):
             if deadline is not None and monotonic() >= deadline:
-                raise ConnectTimeout(where, "no TLS handshake within the timeout") from None
+                raise ConnectTimeout(where, f"no TLS handshake within the timeout ({NO_TLS_THERE})") from None
             current().wait(deadline, sock.fileno(), WRITE if wrapped.wants_to_write else READ)
         except ssl.SSLError as exc:
             raise ConnectFailed(where, str(exc)).because(exc) from exc

@@ -68,13 +68,14 @@ def in_words(
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {_objection(exc, server, name, chain, now)}"
     if not shaken and first and not looks_like_tls(first):
-        what = "a client of tcp:// or ws://?" if server else NO_TLS_THERE
-        return f"it speaks no TLS ({what}); it says {first[:MAX_SHOWN]!r}"
+        if server:  # a few bytes only: a client may begin with its password
+            return f"it speaks no TLS (a client of tcp:// or ws://?); it says {first[:8]!r}"
+        return f"it speaks no TLS ({NO_TLS_THERE}); it says {first[:MAX_SHOWN]!r}"
     if not shaken and isinstance(exc, ssl.SSLEOFError):
         hint = "" if server or first else f" ({NO_TLS_THERE})"
         return f"it ended the connection during the TLS handshake{hint}"
     reason: str | None = getattr(exc, "reason", None)
-    return "TLS failed: " + REASONS.get(reason or "", (reason or str(exc)).replace("_", " ").lower())
+    return "TLS failed: " + (REASONS.get(reason) or reason.replace("_", " ").lower() if reason else str(exc))
 
 
 def _objection(exc: ssl.SSLCertVerificationError, server: bool, name: str, chain: Sequence[Mapping[str, Any]], now: float) -> str:

@@ -23,7 +23,7 @@ from websockets.uri import WebSocketURI, parse_uri
 
 from actors.connecting import connect_stream, ends
 from actors.errors import BadAddress, ConnectFailed, ConnectTimeout
-from actors.framing import looks_like_tls
+from actors.framing import tls_hint
 from actors.http import HEAD_END, MAX_HEAD, check_header
 from actors.waiting import READ, WRITE, current
 
@@ -189,8 +189,7 @@ class _Dialog:
             if len(data) > MAX_HEAD:
                 raise self._failed("its answer to the handshake is too long: not a WebSocket server?")
             if not b"HTTP/".startswith(data[:5]) and not data.startswith(b"HTTP/"):
-                hint = " (TLS: wss:// speaks it)" if looks_like_tls(data) else ""
-                raise self._failed(f"it is not a WebSocket server; it says {data[:40]!r}{hint}")
+                raise self._failed(f"it is not a WebSocket server; it says {data[:40]!r}{tls_hint(data)}")
         end = data.index(HEAD_END) + len(HEAD_END)
         return data[:end], data[end:]
 

@@ -22,7 +22,7 @@ from websockets.typing import Subprotocol
 from actors import crew, scope
 from actors.actor import Close
 from actors.errors import Broken, BusError
-from actors.framing import Fed, Parsed, Unparsed, count_chunks, left_over, looks_like_tls
+from actors.framing import Fed, Parsed, Unparsed, count_chunks, left_over, tls_hint
 from actors.http import HANDSHAKE_TIMEOUT, HEAD_END, MAX_HEAD, Answer, Request, Response, encode_answer
 from actors.lane import Callbacks
 from actors.reader import SPECIAL
@@ -175,8 +175,7 @@ class Guest(WebSocketActor):
     def _consider(self, head: bytes, rest: bytes) -> None:
         protocol = self._door.protocol(self.max_size)
         if not _may_be_http(head):
-            if looks_like_tls(head):
-                log.info("%s speaks TLS, which wss:// is for; this is ws://", self.remote_address)
+            log.info("%s asks for nothing in HTTP%s", self.remote_address, tls_hint(head))
             self._respond(Response(400, "this is an HTTP and WebSocket server\n"))
             return
         if not head.endswith(HEAD_END):

@@ -65,20 +65,26 @@ class Authority:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._signed: dict[tuple[str, ...], Certificate] = {}
         self._settings = directory / "settings"
         self._settings.write_text(SETTINGS.format(directory=directory))
         (directory / "index").touch()
         self.own = Certificate(directory / "authority.pem", directory / "authority.key")
         usage = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
-        files = ["-keyout", self.own.key, "-out", self.own.certificate]
+        files: list[str | Path] = ["-keyout", self.own.key, "-out", self.own.certificate]
         openssl("req", "-x509", "-days", "2", *NEW_KEY, *files, "-subj", "/CN=the authority of these tests", *usage)
 
     def sign(self, name: str, subject: str = HERE, since: str = "20200101000000Z", until: str = "20400101000000Z") -> Certificate:
         """A certificate for `name`, valid between two dates like "20200101000000Z"."""
-        made = Certificate(self._directory / f"{name}.pem", self._directory / f"{name}.key")
-        request = self._directory / f"{name}.csr"
+        asked = (name, subject, since, until)
+        if asked in self._signed:
+            return self._signed[asked]
+        number = len(self._signed)
+        made = Certificate(self._directory / f"{number}.pem", self._directory / f"{number}.key")
+        request = self._directory / f"{number}.csr"
         names = ["-subj", f"/CN={name}", "-addext", f"subjectAltName={subject}"]
         openssl("req", *NEW_KEY, "-keyout", made.key, "-out", request, *names)
-        signer = ["-cert", self.own.certificate, "-keyfile", self.own.key, "-startdate", since, "-enddate", until]
+        signer: list[str | Path] = ["-cert", self.own.certificate, "-keyfile", self.own.key, "-startdate", since, "-enddate", until]
         openssl("ca", "-config", self._settings, "-batch", "-notext", "-in", request, "-out", made.certificate, *signer)
+        self._signed[asked] = made
         return made

@@ -1,4 +1,4 @@
-"""Whether threads, descriptors and actors return to the count before; a plain peer for UDP; certificates for TLS."""
+"""Whether threads, descriptors and actors return to the count before; a plain peer for UDP; no proxies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 
 from actors import crew, waiting
 from actors.wakeup import PORTABLE
-from tests.bus.certificates import HERE, Authority, Certificate, make_certificate
 from tests.bus.peers import WAIT, until
 from tests.conftest import open_descriptors, start_what_stays
 
@@ -72,23 +71,6 @@ def plain() -> Iterator[socket.socket]:
         plain.bind(("127.0.0.1", 0))
         plain.settimeout(WAIT)
         yield plain
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """For this machine, self-signed."""
-    return make_certificate(tmp_path_factory.mktemp("tls"), "here", HERE)
-
-
-@pytest.fixture(scope="session")
-def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """For another machine, self-signed."""
-    return make_certificate(tmp_path_factory.mktemp("tls"), "elsewhere", "DNS:elsewhere.example")
-
-
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture
