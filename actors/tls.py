@@ -181,6 +181,8 @@ class TlsSocket:
             if not self._over:
                 self._flush()
         except OSError as exc:
+            chunks += self._kept  # by `_hear_why`, if it was writing that failed
+            self._kept = []
             if not chunks:
                 raise
             if not isinstance(exc, (BlockingIOError, InterruptedError)):

@@ -196,6 +196,23 @@ def test_a_link_that_breaks_without_a_word_is_a_broken_link(certificate: Certifi
     assert near.recv(100) == b"before"
 
 
+def test_what_has_come_is_read_before_the_break_that_writing_met(certificate: Certificate) -> None:
+    near, wire, far, _ = pair(certificate, server_side=True)
+    for room in (2**30, 2**30, 0):  # at last its tickets wait
+        far.shake()
+        far.carry(wire)
+        wire.room = room
+        with pytest.raises(BlockingIOError):
+            near.recv(100)
+    assert near.wants_to_write
+    far.tls.write(b"before")
+    far.carry(wire)
+    wire.broken = ConnectionResetError(104, "reset")
+    assert near.recv(100) == b"before"
+    with pytest.raises(ConnectionResetError):
+        near.recv(100)
+
+
 def test_what_is_decrypted_is_not_lost_by_an_error_behind_it(certificate: Certificate) -> None:
     near, wire, far, _ = shaken(certificate)
     again: list[int] = []
