@@ -33,6 +33,8 @@ __all__ = [
     "Unparsed",
     "count_chunks",
     "left_over",
+    "looks_like_tls",
+    "tls_hint",
 ]
 
 TEXT_MARK = 0x81  # a whole text frame of a WebSocket, the one framing that marks text
@@ -76,6 +78,7 @@ class Fed(NamedTuple):
 
 class Framing(Protocol):
     name: str
+    delimited: bool  # whether a message shows where it ends; if not, only an orderly end of the stream tells that all has come
     marks_text: bool  # whether a message says if it is text; if so, one that `sole` knows and that is text begins with TEXT_MARK
 
     def frame(self, payload: bytes) -> bytes:
@@ -122,9 +125,24 @@ def left_over(data: bytes, needed: int = 0, special: bool = False) -> Unparsed:
     return Unparsed([data], 1, len(data), needed, special) if data else Unparsed([])
 
 
+def looks_like_tls(data: bytes) -> bool:
+    """Whether a stream that begins so is TLS: a handshake or an alert (RFC 8446, section 5.1).
+
+    >>> looks_like_tls(b"\x16\x03\x01"), looks_like_tls(b"GET /")
+    (True, False)
+    """
+    return data[:1] in (b"\x15", b"\x16") and data[1:2] in (b"\x03", b"")
+
+
+def tls_hint(first: bytes) -> str:
+    """For the end of a sentence about a stream of ours that begins so."""
+    return "; it looks like TLS, which tls:// and wss:// speak" if looks_like_tls(first) else ""
+
+
 class _Stateless:
     """A framing whose `parse` says all there is to say."""
 
+    delimited = True
     marks_text = False
 
     def feed(self, unparsed: Unparsed) -> Fed:
@@ -159,7 +177,8 @@ class _Length(_Stateless):
         while size - start >= 4:
             end = start + 4 + int.from_bytes(data[start : start + 4], "big")
             if end - start - 4 > max_size:
-                raise FrameTooLarge(f"a frame of {end - start - 4} bytes is over max_size={max_size}", messages)
+                hint = tls_hint(b"" if start else data)
+                raise FrameTooLarge(f"a frame of {end - start - 4} bytes is over max_size={max_size}{hint}", messages)
             if end > size:
                 return Parsed(messages, left_over(data[start:], end - start))
             messages.append(data[start + 4 : end])
@@ -211,6 +230,7 @@ class _Terminated(_Stateless):
 
 class _Raw(_Stateless):
     name = "raw"
+    delimited = False
 
     def frame(self, payload: bytes) -> bytes:
         return payload

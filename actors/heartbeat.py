@@ -29,6 +29,7 @@ def with_heartbeat(framing: Framing, interval: float | None) -> Framing:
 class Heartbeat:
     """The framing of one connection, without its empty messages. `heard` changes with every read."""
 
+    delimited = True
     marks_text = False
 
     def __init__(self, framing: Framing, interval: float) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors import scope, sockets
 from actors.actor import Close, SocketActor, post
@@ -18,6 +18,9 @@ from actors.readerthread import ReaderThread
 from actors.resolving import format_address
 from actors.stream import LINGER, StreamActor
 from actors.waiting import Answer, Call, current, deadline_after
+
+if TYPE_CHECKING:
+    from actors.certificates import Credentials
 
 __all__ = ["MAX_WAITING", "ListenerActor"]
 
@@ -43,9 +46,11 @@ class ListenerActor(SocketActor):
         admit: Callable[[socket.socket, str, str], StreamActor | None],
         keep: Callable[[StreamActor], Any] | None = None,
         path: str | None = None,
+        tls: Credentials | None = None,
         dedicated: bool = False,
     ) -> None:
         super().__init__(loop, dedicated=dedicated)
+        self.tls = tls
         sock.setblocking(False)
         self.local_address = format_address(sock.getsockname())
         self.accepted = 0
@@ -109,6 +114,14 @@ class ListenerActor(SocketActor):
     def _keep_it(self, actor: StreamActor) -> None:
         assert self._keep is not None
         self.mailbox.put((self._keep(actor),), 0)
+
+    def reload_certificates(self) -> None:
+        """From any thread. Raises what `Credentials.reload` raises, the reason of the end, and TypeError without TLS."""
+        if self.mailbox.ended is not None:
+            raise self.mailbox.ended.again()
+        if self.tls is None:
+            raise TypeError("it speaks no TLS: tls:// and wss:// have certificates")
+        self.tls.reload()
 
     def close(self, linger: float = LINGER) -> bool:
         """Stop listening; from any thread. Connections that nobody took are closed. The port is free on return."""

@@ -21,7 +21,7 @@ from threading import Lock
 from time import monotonic
 from typing import Any, Literal, Protocol
 
-from actors.errors import BusError, NotSent
+from actors.errors import Broken, BusError, NotSent
 from actors.waiting import Waiter, current
 
 __all__ = ["MAX_BYTES", "Outbox"]
@@ -361,8 +361,8 @@ class Outbox:
     def drop(self, reason: BusError) -> int:
         """Take and write nothing more. Returns how many bytes will never be written."""
         with self._lock:
-            if self.ended is None or self._flushing:
-                self.ended = reason
+            if self.ended is None or (self._flushing and not isinstance(self.ended, Broken)):
+                self.ended = reason  # a break weighs more than a close, and the first break is the cause of others
             self._flushing = False
             unsent = self._size
             self._current.clear()

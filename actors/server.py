@@ -24,7 +24,7 @@ from actors.stream import LINGER, STALL_TIMEOUT, StreamActor
 from actors.waiting import Answer, current, deadline_after
 
 if TYPE_CHECKING:
-    import ssl
+    from actors.certificates import Credentials
 
 __all__ = ["MAX_CLIENTS", "MAX_SIZE", "BroadcastReport", "ServerActor", "Threads"]
 
@@ -81,13 +81,12 @@ class ServerActor(ListenerActor):
         serial: bool = False,
         threads: Threads = None,
         path: str | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: Credentials | None = None,
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
         heartbeat: float | None = None,
         user_timeout: float | None = None,
     ) -> None:
-        super().__init__(sock, loop, admit=self._admit_client, path=path)
-        self._tls = tls
+        super().__init__(sock, loop, admit=self._admit_client, path=path, tls=tls)
         self._handshake_timeout = handshake_timeout
         if tls is not None:
             from actors.tlsstream import TlsStreamActor
@@ -154,7 +153,9 @@ class ServerActor(ListenerActor):
         return actor
 
     def _client_options(self) -> dict[str, Any]:
-        return {} if self._tls is None else {"context": self._tls, "ready": self._ready, "handshake_timeout": self._handshake_timeout}
+        if self.tls is None:
+            return {}
+        return {"context": self.tls.context, "ready": self._ready, "handshake_timeout": self._handshake_timeout}
 
     def _ready(self, actor: StreamActor) -> None:
         """Its TLS handshake is over: now it is a client."""
@@ -184,7 +185,7 @@ class ServerActor(ListenerActor):
         lane = Lane(
             actor,
             *reader,
-            callbacks=self._callbacks if self._tls is None else NOBODY,
+            callbacks=self._callbacks if self.tls is None else NOBODY,
             client=client,
             entered=enter,
             left=lambda: self.clients.pop(actor, None),

@@ -152,10 +152,8 @@ def has_ipv6() -> bool:
 
 def broken_phrase(exc: OSError) -> str:
     """How a link failed, in words."""
-    if hasattr(exc, "library"):  # an ssl.SSLError, whose errno is of another kind
-        from actors.tls import tls_phrase
-
-        return tls_phrase(exc)
+    if hasattr(exc, "library"):  # an ssl.SSLError, whose errno is of another kind, and whose text is in words already
+        return str(exc)
     if exc.errno == errno.ECONNRESET:
         return "the peer reset it"
     if exc.errno == errno.EPIPE:

@@ -73,7 +73,7 @@ class StreamActor(SocketActor):
     ) -> None:
         super().__init__(loop, dedicated=dedicated)
         sock.setblocking(False)
-        self.encrypted = hasattr(sock, "on_shaken")  # a TlsSocket
+        self.encrypted = hasattr(sock, "peer_certificate")  # a TlsSocket
         if self.encrypted:
             sock.loop, sock.read_on = loop, lambda: loop.call_soon(self._read_on)  # type: ignore[attr-defined]
         self.remote_address = remote_address
@@ -326,6 +326,9 @@ class StreamActor(SocketActor):
         elif self.state is State.FLUSHING and not len(self.outbox) and self._parted():
             try:
                 self.reader.sock.shutdown(socket.SHUT_WR)
+            except BlockingIOError:  # TLS's own end comes first, and has to wait
+                self.loop.call_later(READ_ON, self._advance)
+                return
             except OSError:
                 pass  # not connected any more: the read side says so, or has said
             self._move(State.LINGERING)

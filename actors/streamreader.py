@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from actors import sockets
 from actors.errors import Broken, BusError, PeerClosed
-from actors.framing import TEXT_MARK, FrameTooLarge, Framing, Unparsed
+from actors.framing import TEXT_MARK, FrameTooLarge, Framing, Unparsed, tls_hint
 from actors.mailbox import Mailbox
 from actors.message import Message
 from actors.reader import ENDED, LENT, RETRY, SPECIAL, Reader
@@ -251,16 +251,17 @@ class StreamReader(Reader):
             return
         left = self.unparsed_bytes
         reason = self._framing.cut_off(left)
-        if reason is None and not left and getattr(self.sock, "truncated", False) and self._framing.name == "raw":
-            # Where messages have an end of their own, many peers leave TLS's out; here nothing else tells that this is all.
+        if reason is None and not self._framing.delimited and getattr(self.sock, "truncated", False):
+            # Where messages show where they end, many peers leave TLS's own end out; here nothing else tells that this is all.
             reason = Broken(self._source, "the stream ended without TLS's close_notify: its end may be cut off")
         if reason is not None:
             self._end_input(reason)
         elif left:
+            hint = tls_hint(self._unparsed.chunks[0]) if self._unparsed is not None and not self.messages_in else ""
             self.dropped = left
             log.warning("%s left in the middle of a message: %d bytes of it are dropped", self._source, left)
             self._end_input(
-                Broken(self._source, f"the peer closed it inside a message; {left} bytes of that were dropped")
+                Broken(self._source, f"the peer closed it inside a message; {left} bytes of that were dropped{hint}")
             )
         else:
             self._end_input(PeerClosed(self._source))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Any, cast
 
-from actors.errors import Broken
+from actors.errors import Broken, BusError
 from actors.http import HANDSHAKE_TIMEOUT
 from actors.readerthread import ReaderThread
 from actors.stream import State, StreamActor
 from actors.tls import TlsSocket
 
 __all__ = ["TlsStreamActor"]
+
+log = logging.getLogger("actorbus.listener")
 
 
 class TlsStreamActor(StreamActor):
@@ -50,6 +53,11 @@ class TlsStreamActor(StreamActor):
         self._waiting = False
         if self._ready is not None and self.state is State.OPEN:
             self._ready(self)
+
+    def _gone(self, reason: BusError) -> None:
+        if self._waiting and self.lane is None:  # of a listener, whose script never hears of it; a server logs it itself
+            log.info("%s", reason)
+        super()._gone(reason)
 
     def _too_slow(self) -> None:
         if self._waiting:

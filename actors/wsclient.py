@@ -23,6 +23,7 @@ from websockets.uri import WebSocketURI, parse_uri
 
 from actors.connecting import connect_stream, ends
 from actors.errors import BadAddress, ConnectFailed, ConnectTimeout
+from actors.framing import tls_hint
 from actors.http import HEAD_END, MAX_HEAD, check_header
 from actors.waiting import READ, WRITE, current
 
@@ -73,8 +74,12 @@ def open_websocket(
     compression: bool = False,
     proxy: str | bool = True,
     tls: ssl.SSLContext | None = None,
+    server_hostname: str | None = None,
 ) -> Opened:
-    """Connect and shake hands. Raises BadAddress, ConnectFailed (with the server's status in the text), ConnectTimeout, ValueError."""
+    """Connect and shake hands; `tls` is for `wss://`, and needed there.
+
+    Raises BadAddress, ConnectFailed (with the server's status in the text), ConnectTimeout, ValueError.
+    """
     uri = parse_url(url)
     protocol = _protocol(uri, max_size, subprotocols, origin, compression)
     request = protocol.connect()
@@ -87,14 +92,12 @@ def open_websocket(
         request.headers[name] = value
     request.headers.setdefault("User-Agent", USER_AGENT)
     where = f"{uri.host}:{uri.port}"
-    if tls is not None and not uri.secure:
-        raise ValueError("tls is for wss://, not ws://")
     sock = _connect(uri, deadline, proxy)
     try:
-        if uri.secure:
-            from actors.tls import client_context, connect_tls
+        if tls is not None:
+            from actors.tls import connect_tls
 
-            sock = cast(socket.socket, connect_tls(sock, client_context(tls), uri.host, where, deadline))
+            sock = cast(socket.socket, connect_tls(sock, tls, server_hostname or uri.host, where, deadline))
         remote, local = ends(sock)
         protocol.send_request(request)
         dialog = _Dialog(sock, where, deadline)
@@ -186,7 +189,7 @@ class _Dialog:
             if len(data) > MAX_HEAD:
                 raise self._failed("its answer to the handshake is too long: not a WebSocket server?")
             if not b"HTTP/".startswith(data[:5]) and not data.startswith(b"HTTP/"):
-                raise self._failed(f"it is not a WebSocket server; it says {data[:40]!r}")
+                raise self._failed(f"it is not a WebSocket server; it says {data[:40]!r}{tls_hint(data)}")
         end = data.index(HEAD_END) + len(HEAD_END)
         return data[:end], data[end:]
 

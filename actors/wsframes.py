@@ -90,6 +90,7 @@ class WebSocketFraming:
     """
 
     name = "websocket"
+    delimited = True
     marks_text = True
 
     def __init__(self, protocol: SansIO, source: str, wire: Wire, max_size: int, *, max_fragments: int = MAX_FRAGMENTS) -> None:

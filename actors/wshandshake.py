@@ -22,7 +22,7 @@ from websockets.typing import Subprotocol
 from actors import crew, scope
 from actors.actor import Close
 from actors.errors import Broken, BusError
-from actors.framing import Fed, Parsed, Unparsed, count_chunks, left_over
+from actors.framing import Fed, Parsed, Unparsed, count_chunks, left_over, tls_hint
 from actors.http import HANDSHAKE_TIMEOUT, HEAD_END, MAX_HEAD, Answer, Request, Response, encode_answer
 from actors.lane import Callbacks
 from actors.reader import SPECIAL
@@ -31,10 +31,9 @@ from actors.tls import TlsSocket
 from actors.websocket import WebSocketActor
 
 if TYPE_CHECKING:
-    import ssl
-
     from websockets.http11 import Request as HttpRequest
 
+    from actors.certificates import Credentials
     from actors.readerthread import ReaderThread
 
 __all__ = ["Door", "Guest", "is_loopback"]
@@ -55,7 +54,7 @@ class Door:
     subprotocols: Sequence[str] | None = None
     compression: bool = False
     handshake_timeout: float = HANDSHAKE_TIMEOUT
-    context: ssl.SSLContext | None = None
+    tls: Credentials | None = None
     on_loopback: bool = True
 
     def protocol(self, max_size: int) -> ServerProtocol:
@@ -72,7 +71,7 @@ class Door:
             return None if origin in self.origins or "*" in self.origins else f"the origin {origin} is not among those allowed"
         host = request.headers.get("Host", "")
         page = urlsplit(origin)
-        here = urlsplit(f"{'http' if self.context is None else 'https'}://{host}")
+        here = urlsplit(f"{'http' if self.tls is None else 'https'}://{host}")
         try:
             same = (page.hostname, page.port or _default_port(page.scheme)) == (here.hostname, here.port or _default_port(here.scheme))
         except ValueError:  # a port that is none
@@ -112,6 +111,7 @@ class Hello:
     """The framing of what comes before the WebSocket: one HTTP request head. `asked(head, rest)` is told of it."""
 
     name = "http"
+    delimited = True
     marks_text = False
     parted = True
     judged = 0
@@ -152,8 +152,8 @@ class Guest(WebSocketActor):
     """See the module. `door` says who is admitted."""
 
     def __init__(self, sock: Any, loop: ReaderThread, *, door: Door, **options: Any) -> None:
-        if door.context is not None:
-            sock = TlsSocket(sock, door.context, server_side=True)
+        if door.tls is not None:
+            sock = TlsSocket(sock, door.tls.context, server_side=True)
         self._door = door
         self.request: Request | None = None
         options["framing"] = Hello(self._asked)
@@ -178,6 +178,7 @@ class Guest(WebSocketActor):
     def _consider(self, head: bytes, rest: bytes) -> None:
         protocol = self._door.protocol(self.max_size)
         if not _may_be_http(head):
+            log.info("%s asks for nothing in HTTP%s", self.remote_address, tls_hint(head))
             self._respond(Response(400, "this is an HTTP and WebSocket server\n"))
             return
         if not head.endswith(HEAD_END):

@@ -25,6 +25,7 @@ class WebSocketServerActor(ServerActor):
         self, *sock_and_loop: Any, door: Door, ping_interval: float | None, ping_timeout: float | None, **options: Any
     ) -> None:
         super().__init__(*sock_and_loop, callbacks=NOBODY, make_client=lambda actor: None, **options)
+        self.tls = door.tls
         self._guest_options = {"door": door, "ping_interval": ping_interval, "ping_timeout": ping_timeout}
 
     def _client_options(self) -> dict[str, Any]:

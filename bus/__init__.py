@@ -27,12 +27,13 @@ from actors.stats import ServerStats, Stats
 from actors.waiting import deadline
 from bus._version import __version__
 from bus.anyof import receive_any
+from bus.connecting import connect
 from bus.connection import Connection
 from bus.datagrams import Group, UdpSocket
 from bus.listener import Listener
 from bus.server import Client, Server
 from bus.serving import serve
-from bus.verbs import bind, connect, explain, join, listen, shutdown
+from bus.verbs import bind, explain, join, listen, shutdown
 from bus.websocket import Session, WebSocketClient
 
 __all__ = [

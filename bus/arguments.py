@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from actors import hosting
@@ -17,15 +18,19 @@ from bus.endpoints import Endpoint
 if TYPE_CHECKING:
     import ssl
 
+    from actors.certificates import Credentials
+
 __all__ = [
     "VERBS",
     "WEBSOCKET",
     "FramingName",
     "Own",
+    "Path",
     "check_backoff",
     "check_callable",
     "check_framing",
     "check_liveness",
+    "check_name",
     "check_positive",
     "check_threads",
     "check_tls",
@@ -46,6 +51,7 @@ ENCRYPTED = ("tls", "wss")
 
 FramingName = Literal["length", "etx", "lines", "raw"]
 Own = Literal["own"] | None
+Path = str | os.PathLike[str]
 
 
 def check_framing(name: str) -> Framing:
@@ -115,16 +121,44 @@ def loop_for(threads: Own, sock: Closable) -> tuple[ReaderThread, bool]:
     return loop, not hosting.is_shared(loop)
 
 
-def check_tls(tls: ssl.SSLContext | None, scheme: str, *, server: bool) -> None:
-    """A server needs a context with its certificate; a client has one by default."""
+def check_tls(
+    scheme: str, *, server: bool, tls: ssl.SSLContext | None, cert: Path | None, key: Path | None, ca: Path | None
+) -> Credentials | None:
+    """What TLS is spoken with; None for a scheme without. Reads the files, before any socket is open."""
+    files = {"cert": cert, "key": key, "ca": ca}
+    given = [name for name, path in files.items() if path is not None]
     if scheme not in ENCRYPTED:
-        if tls is not None:
-            raise ValueError(f"tls is for tls:// and wss://, not {scheme}://")
-    elif tls is None:
-        if server:
-            raise TypeError(f"{scheme}:// needs tls=, an ssl.SSLContext with the server's certificate")
-    elif not hasattr(tls, "wrap_bio"):
-        raise TypeError(f"tls must be an ssl.SSLContext, not {type(tls).__name__}")
+        if tls is not None or given:
+            raise ValueError(f"{given[0] if given else 'tls'} is for tls:// and wss://, not {scheme}://")
+        return None
+    if tls is not None and not hasattr(tls, "wrap_bio"):
+        raise TypeError(f"tls must be an ssl.SSLContext, not {type(tls).__name__}; paths of files are cert=, key= and ca=")
+    for name in given:
+        if not isinstance(files[name], (str, os.PathLike)):
+            raise TypeError(f"{name} must be the path of a file (str or os.PathLike), not {type(files[name]).__name__}")
+    if tls is not None and given:
+        raise ValueError(f"{given[0]} and tls can't be given together: an SSLContext holds its own certificates")
+    if cert is None and key is not None:
+        raise ValueError("key is the private key of a certificate: give cert, too")
+    if tls is None and cert is None and server:
+        raise TypeError(f"{scheme}:// needs the server's certificate: cert= and key=, paths of files, or tls=, an ssl.SSLContext")
+    from actors.certificates import Credentials, load_context
+
+    if tls is not None:
+        return Credentials(tls)
+    load = partial(load_context, server=server, cert=cert, key=key, ca=ca)
+    return Credentials(load(), load)
+
+
+def check_name(server_hostname: str | None, scheme: str) -> None:
+    if server_hostname is None:
+        return
+    if scheme not in ENCRYPTED:
+        raise ValueError(f"server_hostname is for tls:// and wss://, not {scheme}://")
+    if not isinstance(server_hostname, str):
+        raise TypeError(f"server_hostname must be a str, not {type(server_hostname).__name__}")
+    if not server_hostname:
+        raise ValueError("server_hostname must name somebody; a tls= with check_hostname = False goes without a name")
 
 
 def unix_path(endpoint: Endpoint) -> str:

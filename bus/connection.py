@@ -20,6 +20,16 @@ __all__ = ["SEND_TIMEOUT", "Connection"]
 SEND_TIMEOUT = 20.0
 
 
+def peer_certificate(actor: Any) -> dict[str, Any] | None:
+    certificate: dict[str, Any] | None = getattr(actor.reader.sock, "peer_certificate", None)
+    return certificate
+
+
+def tls_version(actor: Any) -> str | None:
+    version: str | None = getattr(actor.reader.sock, "version", None)
+    return version
+
+
 class Connection(Proxy):
     """A connection with one peer: what `connect` and `Listener.accept` give. Safe to use from several threads.
 
@@ -182,6 +192,16 @@ class Connection(Proxy):
     def take_unconfirmed(self) -> list[Message]:
         """What `unconfirmed` shows, which then is empty: to send it again, say, where twice is better than never."""
         return self._actor.take_unconfirmed() if isinstance(self._actor, LinkActor) else []
+
+    @property
+    def peer_certificate(self) -> dict[str, Any] | None:
+        """The peer's certificate, as `ssl.SSLSocket.getpeercert` gives it (empty if it was not checked); None without one, or TLS."""
+        return peer_certificate(self._actor)
+
+    @property
+    def tls_version(self) -> str | None:
+        """What the two speak, "TLSv1.3" for one; None without TLS."""
+        return tls_version(self._actor)
 
     def stats(self) -> Stats:
         """A snapshot of the counters."""

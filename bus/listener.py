@@ -49,6 +49,13 @@ class Listener(Proxy):
     def __next__(self) -> Connection:
         return self.accept()
 
+    def reload_certificates(self) -> None:
+        """Read the files of `cert`, `key` and `ca` again, for handshakes from now on; running connections go on as they are.
+
+        Raises OSError and ValueError as `listen` does, and then the old ones stay in force; TypeError if it was not given files.
+        """
+        self._actor.reload_certificates()
+
     def fileno(self) -> int:
         """A descriptor that is readable when `accept` would not wait."""
         return self._mailbox.bell()

@@ -12,7 +12,7 @@ from actors.server import BroadcastReport, ServerActor
 from actors.stats import ServerStats, Stats
 from actors.stream import LINGER, StreamActor
 from actors.waiting import check_timeout, current, deadline_after
-from bus.connection import SEND_TIMEOUT
+from bus.connection import SEND_TIMEOUT, peer_certificate, tls_version
 from bus.proxies import Proxy
 
 __all__ = ["Client", "Server"]
@@ -40,6 +40,16 @@ class Client:
     def remote_address(self) -> str:
         """The client's end: "ip:port"."""
         return self._actor.remote_address
+
+    @property
+    def peer_certificate(self) -> dict[str, Any] | None:
+        """The certificate that the client showed, as `ssl.SSLSocket.getpeercert` gives it; None without one, and without TLS."""
+        return peer_certificate(self._actor)
+
+    @property
+    def tls_version(self) -> str | None:
+        """What the two speak, "TLSv1.3" for one; None without TLS."""
+        return tls_version(self._actor)
 
     def send(self, message: Sendable, timeout: float | None = SEND_TIMEOUT) -> None:
         """Send to this client, as `Connection.send` does. In a callback it never waits: over the limit it raises NotSent at once.
@@ -139,6 +149,13 @@ class Server(Proxy):
         frame = self._actor.frame(message)
         actors = None if to is None else [self._own(client)._actor for client in to]
         return self._actor.broadcast(frame, actors)
+
+    def reload_certificates(self) -> None:
+        """Read the files of `cert`, `key` and `ca` again, for handshakes from now on; running connections go on as they are.
+
+        Raises OSError and ValueError as `serve` does, and then the old ones stay in force; TypeError if it was not given files.
+        """
+        self._actor.reload_certificates()
 
     def stop(self, linger: float = LINGER) -> bool:
         """Stop listening, close every client in order, free the port: the same as `close`."""

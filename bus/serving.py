@@ -15,7 +15,18 @@ from actors.server import MAX_CLIENTS, ServerActor
 from actors.server import MAX_SIZE as SERVER_MAX_SIZE
 from actors.stream import STALL_TIMEOUT
 from actors.waiting import check_timeout
-from bus.arguments import VERBS, WEBSOCKET, FramingName, check_framing, check_liveness, check_positive, check_tls, loop_for, unix_path
+from bus.arguments import (
+    VERBS,
+    WEBSOCKET,
+    FramingName,
+    Path,
+    check_framing,
+    check_liveness,
+    check_positive,
+    check_tls,
+    loop_for,
+    unix_path,
+)
 from bus.endpoints import parse
 from bus.server import Client, Server
 from bus.websocket import Route, check_pings, make_door
@@ -50,6 +61,9 @@ def serve(
     ping_interval: float | None = PING_INTERVAL,
     ping_timeout: float | None = PING_TIMEOUT,
     tls: ssl.SSLContext | None = None,
+    cert: Path | None = None,
+    key: Path | None = None,
+    ca: Path | None = None,
     heartbeat: float | None = None,
     user_timeout: float | None = None,
 ) -> Server:
@@ -65,7 +79,9 @@ def serve(
     `overflow`: what a broadcast does with a client whose outbox is full. `threads`: None serves on the shared reader thread, K on K of its
     own, "own" gives each client one. `max_size` (1 MiB) bounds a message from a client. The rest as for `connect`.
 
-    `tls`: for `tls://` and `wss://`, an `ssl.SSLContext` with the server's certificate.
+    For `tls://` and `wss://` alone: `cert`: a file (PEM) with the server's certificate and those between it and its root; `key`: one with
+    its private key, None if that is in the same file; `ca`: one with the certificates of those who sign for clients, each of which then has
+    to show a certificate; or `tls`: an `ssl.SSLContext` instead. `Server.reload_certificates` reads the files again.
 
     For `ws://` and `wss://` alone: `routes` maps paths to what serves them: a function of a client, which runs on a thread of its own for
     the life of the connection and receives with `client.receive()` (a `Session`), or a function of a message and a client, as
@@ -73,7 +89,8 @@ def serve(
     upgrade, with a `Response` or a status; None goes on. A page may connect from the same origin only, or from `origins` ("*" is any); who
     sends no Origin is no page. The handshake has to be over after `handshake_timeout` seconds.
 
-    Raises BadAddress, OSError, ConnectFailed (no such name), TypeError, ValueError.
+    Raises BadAddress, OSError (also for a file that can't be read), ConnectFailed (no such name), TypeError, ValueError (also for a file
+    that is no certificate or key, or does not fit).
     """
     endpoint = parse(url, "serve", VERBS)
     framing_ = check_framing(framing)
@@ -90,7 +107,7 @@ def serve(
         raise ValueError(f'overflow must be "skip" or "disconnect", not {overflow!r}')
     if threads is not None and threads != "own":
         check_positive(threads, "threads")
-    check_tls(tls, endpoint.scheme, server=True)
+    credentials = check_tls(endpoint.scheme, server=True, tls=tls, cert=cert, key=key, ca=ca)
     check_timeout(handshake_timeout, "handshake_timeout")
     check_liveness(endpoint.scheme, framing_, heartbeat, user_timeout)
     home = object()
@@ -110,7 +127,7 @@ def serve(
             subprotocols=subprotocols,
             compression=compression,
             handshake_timeout=handshake_timeout,
-            context=tls,
+            tls=credentials,
         )
     elif routes is not None or on_request is not None or origins is not None or subprotocols is not None or compression:
         raise ValueError(f"routes, on_request, origins, subprotocols and compression are for ws://, not {endpoint.scheme}://")
@@ -142,7 +159,7 @@ def serve(
         callbacks=Callbacks(on_message, on_connect, on_disconnect),
         make_client=lambda actor: Client(actor, home),
         framing=framing_,
-        tls=tls,
+        tls=credentials,
         handshake_timeout=handshake_timeout,
         heartbeat=heartbeat,
         **options,

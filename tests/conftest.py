@@ -1,4 +1,4 @@
-"""What every test may use: a watch for threads and descriptors left behind. At the end the whole run is asked too."""
+"""What every test may use: a watch for threads and descriptors left behind (at the end the whole run is asked, too), and certificates."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests.certificates import HERE, Authority, Certificate, make_certificate
 
 # How long the engine may take to give back what a test used. Reached only when something does leak.
 SETTLE = 10.0
@@ -97,6 +99,23 @@ def no_leaks() -> Iterator[LeakWatch]:
     yield watch
     remaining = watch.wait()
     assert not remaining, "left behind: " + ", ".join(remaining)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """For this machine, self-signed."""
+    return make_certificate(tmp_path_factory.mktemp("tls"), "here", HERE)
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """For another machine, self-signed."""
+    return make_certificate(tmp_path_factory.mktemp("tls"), "elsewhere", "DNS:elsewhere.example")
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 # At the end of a run nothing may be left at all, not even what the engine keeps. Each xdist worker asks itself and

@@ -40,4 +40,4 @@ def test_what_a_script_holds_has_an_example_each() -> None:
     # `join` needs a network that carries multicast, and a server's client comes from its callbacks.
     shown = {example.name for example in EXAMPLES}
     held = {"connection.Connection", "listener.Listener", "datagrams.UdpSocket", "server.Server"}
-    assert {f"bus.{name}" for name in {"verbs.connect", "anyof.receive_any", *held}} <= shown
+    assert {f"bus.{name}" for name in {"connecting.connect", "anyof.receive_any", *held}} <= shown

@@ -444,6 +444,14 @@ def test_a_drop_overrides_a_refusal() -> None:
     assert isinstance(wire.outbox.ended, Broken)
 
 
+def test_of_two_breaks_the_first_is_the_reason() -> None:
+    wire = Wire()
+    first = Broken("peer", "a frame is too large")
+    wire.outbox.refuse(first)
+    wire.outbox.drop(Broken("peer", "reset"))
+    assert wire.outbox.ended is first
+
+
 FAILURES = [ConnectionResetError(errno.ECONNRESET, "reset"), BrokenPipeError(errno.EPIPE, "pipe"), OSError(errno.ETIMEDOUT, "timed out")]
 
 

@@ -1,8 +1,9 @@
-"""Whether threads, descriptors and actors return to the count before; and a plain peer for UDP."""
+"""Whether threads, descriptors and actors return to the count before; a plain peer for UDP; no proxies."""
 
 from __future__ import annotations
 
 import gc
+import os
 import socket
 import threading
 import time
@@ -70,3 +71,10 @@ def plain() -> Iterator[socket.socket]:
         plain.bind(("127.0.0.1", 0))
         plain.settimeout(WAIT)
         yield plain
+
+
+@pytest.fixture
+def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
