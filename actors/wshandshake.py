@@ -158,11 +158,8 @@ class Guest(WebSocketActor):
 
     def _enter(self) -> None:
         """Not before it is admitted."""
-        self.loop.call_soon(self._await_request)  # it may be another loop's thread that admits it, and timers are the loop's own
-
-    def _await_request(self) -> None:
-        if self.state is State.OPEN:
-            self._timers = [self.loop.call_later(self._door.handshake_timeout, self._too_slow)]
+        # It may be another loop's thread that admits it.
+        self._timers = [self.loop.call_later_threadsafe(self._door.handshake_timeout, self._too_slow)]
 
     def _too_slow(self) -> None:
         self.break_off(Broken(self.remote_address, f"no WebSocket handshake within {self._door.handshake_timeout:g} s"))
