@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import threading
+from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -82,9 +83,10 @@ def vacated(loop: ReaderThread) -> None:
 
 
 def live_actors() -> list[SocketActor]:
+    """The oldest first: a server before its clients."""
     with _lock:
         loops = list(_loops)
-    return [actor for loop in loops for actor in list(loop.hosted)]
+    return sorted((actor for loop in loops for actor in list(loop.hosted)), key=attrgetter("born"))
 
 
 def shutdown(timeout: float | None = SHUTDOWN_SECONDS) -> bool:

@@ -205,6 +205,9 @@ class Guest(WebSocketActor):
     def _decide(self, protocol: ServerProtocol, asked: HttpRequest, request: Request, rest: bytes, answer: bytes | None) -> None:
         if self.state is not State.OPEN:
             return
+        if self.closing:
+            self._respond(Response(503, "this server is stopping\n"))
+            return
         if answer is not None:
             self._respond_with(answer)
             return
@@ -226,7 +229,7 @@ class Guest(WebSocketActor):
         assert self.lane is not None
         self.request = request
         protocol.send_response(response)
-        self.outbox.force(b"".join(protocol.data_to_send()))
+        self.outbox.append(b"".join(protocol.data_to_send()))
         self.lane.admit(*admitted)
         self.begin(protocol, rest)
         self.lane.settle()
@@ -237,5 +240,5 @@ class Guest(WebSocketActor):
         self._respond_with(response.encoded())
 
     def _respond_with(self, data: bytes) -> None:
-        self.outbox.force(data)
+        self.outbox.append(data)
         self._close(Close(Broken(self.remote_address, "it was answered in plain HTTP"), LINGER))

@@ -50,7 +50,7 @@ def text(conn: bus.Connection) -> str:
     return message.text
 
 
-STOPPED = (1001, 1000)  # the server goes away, or the handler that the signal ended was first
+GOING_AWAY = 1001  # RFC 6455, section 7.4.1
 
 
 def closed_with(conn: bus.Connection) -> int | None:
@@ -334,7 +334,7 @@ class TestClient:
         with serve() as server, visit(server) as conn:
             assert text(conn) == "ready"
             server.stop()
-            assert closed_with(conn) in STOPPED
+            assert closed_with(conn) == GOING_AWAY
         until(lambda: len(seen) == 3)
         assert seen == [None, False, bus.Closed]
 
@@ -537,7 +537,7 @@ def test_the_runner_serves_until_a_signal(tmp_path: Path, number: signal.Signals
             conn.send("hello")
             assert text(conn) == "hello"
             command.signal(number)
-            assert closed_with(conn) in STOPPED
+            assert closed_with(conn) == GOING_AWAY
         ended = command.end()
     assert (ended.status, ended.stderr) == (status, "")
     assert ended.lines[0].startswith("serving /echo on ws://127.0.0.1:")
@@ -562,10 +562,43 @@ def test_a_handler_that_sleeps_hears_of_ctrl_c(tmp_path: Path) -> None:
         with bus.connect(f"ws://{announced(command)}/sleep", timeout=WAIT) as conn:
             assert text(conn) == "sleeping"
             command.signal(signal.SIGINT)
-            assert closed_with(conn) in STOPPED
+            assert closed_with(conn) == GOING_AWAY
         ended = command.end()
     assert (ended.status, ended.stderr) == (130, "")
     assert ended.lines[-1] == "awake"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_handler_that_a_signal_ends_goes_away_however_it_ends(tmp_path: Path, number: signal.Signals) -> None:
+    source = """
+        import time
+        import scriptling.runtime as runtime
+
+        @runtime.http.websocket("/sleep")
+        def handler(client):
+            client.send("sleeping")
+            try:
+                time.sleep(600)
+            except BaseException:
+                print("went on")
+
+        @runtime.http.websocket("/follow")
+        def follow(client):
+            client.send("following")
+            try:
+                client.receive(timeout=None)
+            except KeyboardInterrupt:
+                return
+        """
+    with Command("run", "--listen", "127.0.0.1:0", write(tmp_path, "setup.py", source)) as command:
+        address = announced(command)
+        with bus.connect(f"ws://{address}/sleep", timeout=WAIT) as sleeper, bus.connect(f"ws://{address}/follow", timeout=WAIT) as follower:
+            assert (text(sleeper), text(follower)) == ("sleeping", "following")
+            command.signal(number)
+            assert (closed_with(sleeper), closed_with(follower)) == (GOING_AWAY, GOING_AWAY)
+        ended = command.end()
+    assert (ended.status, ended.stderr) == (128 + number, "")
+    assert ended.lines[-1] == "went on"
 
 
 def test_a_handler_that_raises_is_told_and_the_runner_goes_on(tmp_path: Path) -> None:
