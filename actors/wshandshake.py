@@ -215,7 +215,12 @@ class Guest(WebSocketActor):
         if objection is not None:
             self._respond(Response(403, objection + "\n"))
             return
-        admitted = self._door.admit(self, request, protocol)
+        try:
+            admitted = self._door.admit(self, request, protocol)
+        except Exception:
+            log.exception("what serves %s cannot serve %s", request.path, self.remote_address)
+            self._respond(Response(500, "what serves this is no function\n"))
+            return
         if admitted is None:
             self._respond(Response(404, f"there is nothing at {request.path}\n"))
             return

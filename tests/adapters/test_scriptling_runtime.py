@@ -26,6 +26,7 @@ from adapters.scriptling.runtime import client as client_module
 from adapters.scriptling.runtime import http, serving
 from tests.adapters.command import Command, run, write
 from tests.bus.peers import WAIT, InThread, Peer, until
+from tests.bus.test_tls import make_certificate
 
 
 @pytest.fixture(autouse=True)
@@ -239,6 +240,17 @@ class TestServe:
                 assert text(conn) == "hi"
         with serve(origins=["https://elsewhere.example"]) as server, visit(server, origin="https://elsewhere.example") as conn:
             assert text(conn) == "hi"
+
+    def test_with_a_certificate_clients_come_by_wss(self, tmp_path: Path) -> None:
+        runtime.http.websocket("/ws", lambda client: client.send("hi"))
+        certificate = make_certificate(tmp_path, "here", "IP:127.0.0.1")
+        with serve(tls=certificate.server()) as server:
+            with bus.connect(f"wss://{server.address}/ws", timeout=WAIT, tls=certificate.client(), proxy=False) as conn:
+                assert text(conn) == "hi"
+            with pytest.raises(bus.ConnectFailed):
+                visit(server)
+        with pytest.raises(TypeError, match="SSLContext"):
+            serve(tls="certificate.pem")
 
     def test_a_program_may_serve_twice(self) -> None:
         runtime.http.websocket("/ws", lambda client: client.send("hi"))
@@ -646,34 +658,48 @@ def test_scripts_share_one_server_and_their_handlers_print_in_their_names(tmp_pa
     assert ended.lines_of("client") == ["/one", "/two", "done"]
     for name in ("one", "two"):
         assert [line for line in ended.lines_of(name) if "serving" not in line] == ["come", "over", "left"]
-    (line,) = [line for line in ended.lines if "serving" in line]
-    assert "/one" in line
-    assert "/two" in line
+    assert f"one | serving /one on ws://{address}" in ended.lines
+    assert f"two | serving /two on ws://{address}" in ended.lines
 
 
 @linux
-def test_a_route_that_comes_after_the_server_is_an_error(tmp_path: Path) -> None:
+def test_a_route_that_comes_late_begins_to_be_served(tmp_path: Path) -> None:
     early = write(tmp_path, "early.py", ECHO)
     late = write(
         tmp_path,
         "late.py",
         """
-        import sys
         import scriptling.runtime as runtime
-        import scriptling.websocket as ws
-        ws.connect(f"ws://{sys.argv[1]}/echo", timeout=30).close()
-        print("connected")
-        runtime.http.websocket("/late", print)
+        input()
+        runtime.http.websocket("/late", lambda client: client.send("better late"))
         """,
     )
     address = free_address()
-    with Command("run", "--listen", address, early, late, "--", address) as command:
-        command.read_until("late | connected", "early | left")
-        assert command.process.stderr is not None
-        assert (
-            command.process.stderr.readline()
-            == "late | /late: registered too late, the server for the scripts of this command runs already\n"
-        )
+    with Command("run", "--listen", address, early, late) as command:
+        command.read_until(f"early | serving /echo on ws://{address}")
+        with bus.connect(f"ws://{address}/echo", timeout=WAIT) as conn:
+            command.tell("")
+            command.read_until(f"late | serving /late on ws://{address}")
+            with bus.connect(f"ws://{address}/late", timeout=WAIT) as other:
+                assert text(other) == "better late"
+            conn.send("as before")
+            assert text(conn) == "as before"
+            command.signal(signal.SIGINT)
+            assert closed_with(conn) == GOING_AWAY
+        ended = command.end()
+    assert (ended.status, ended.stderr) == (130, "")
+
+
+def test_pages_of_elsewhere_are_let_in_by_their_origin(tmp_path: Path) -> None:
+    path = write(tmp_path, "setup.py", ECHO)
+    with Command("run", "--listen", "127.0.0.1:0", "--origin", "https://one.example", "--origin", "https://two.example", path) as command:
+        address = announced(command)
+        for origin in ("https://one.example", "https://two.example"):
+            with bus.connect(f"ws://{address}/echo", timeout=WAIT, origin=origin) as conn:
+                conn.send("let in")
+                assert text(conn) == "let in"
+        with pytest.raises(bus.ConnectFailed, match="403"):
+            bus.connect(f"ws://{address}/echo", timeout=WAIT, origin="https://three.example")
         command.signal(signal.SIGINT)
         assert command.end().status == 130
 
@@ -735,15 +761,21 @@ def test_a_script_that_serves_by_itself_is_left_to_it(tmp_path: Path) -> None:
 
 
 def test_modules_beside_each_script_are_its_own(tmp_path: Path) -> None:
-    """Two files of one name cannot be loaded both, and whoever would get the other's is told."""
+    """Two files of one name cannot be loaded both: the second script ends with an error, and the first one's routes are served."""
     paths = []
     for name in ("a", "b"):
         write(tmp_path / name, "handlers.py", "def serve(client): client.send(__file__)")
         source = f'import scriptling.runtime as runtime\nruntime.http.websocket("/{name}", "handlers.serve")\n'
         paths.append(write(tmp_path / name, f"setup_{name}.py", source))
-    ended = run("--listen", "127.0.0.1:0", *paths)
-    assert ended.status == 1
-    assert "two files are called 'handlers'" in ended.stderr
+    with Command("run", "--listen", "127.0.0.1:0", *paths) as command:
+        address = announced(command)
+        assert command.process.stderr is not None
+        told = next(line for line in command.process.stderr if "two files" in line)
+        assert "two files are called 'handlers'" in told
+        with bus.connect(f"ws://{address}/{'b' if told.startswith('setup_a') else 'a'}", timeout=WAIT) as conn:
+            assert text(conn).endswith("handlers.py")
+        command.signal(signal.SIGINT)
+        command.end()
 
 
 def test_without_routes_nothing_is_served(tmp_path: Path) -> None:
