@@ -21,6 +21,7 @@ import logging
 import sys
 from collections import deque
 from functools import partial
+from itertools import count
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
@@ -51,6 +52,8 @@ REQUIRED_INSIDES = {
     "pykka.messages": ("_ActorStop",),
     "pykka._envelope.Envelope": ("message", "reply_to"),
 }
+
+_births = count()
 
 INBOX_TURN = 256  # messages per turn, so that a flooded actor shares its thread
 
@@ -191,6 +194,7 @@ class SocketActor(pykka.Actor):
         self.loop = loop
         self.scope = scope.current()
         self.since = monotonic()  # it is in its present state
+        self.born = next(_births)  # the older has the lower number
         self.closing = False  # somebody has asked for the end, and the actor will hear it
         self._dedicated = dedicated  # the loop is this actor's own, and ends with it
 

@@ -43,13 +43,11 @@ class AlarmActor(SocketActor):
         return cls.open(_NoSocket(), loop, due=due, ring=ring, scope=scope)
 
     def on_start(self) -> None:
-        self.loop.call_soon(self._set)
-
-    def _set(self) -> None:
-        if not self.actor_stopped.is_set():
-            self._timer = self.loop.call_later(self._due - monotonic(), self._rings)
+        self._timer = self.loop.call_later_threadsafe(self._due - monotonic(), self._rings)
 
     def _rings(self) -> None:
+        if self.actor_stopped.is_set():
+            return  # an interrupt before the timer was ours to cancel
         try:
             self._ring()
         finally:

@@ -204,15 +204,12 @@ class DatagramOutbox:
                 poll(False)
             raise NotSent(posted.where, "the kernel's buffer stayed full until the deadline")
         if first and posted.timeout is not None:
-            self._push_in(posted.timeout)
+            self._loop.call_later_threadsafe(posted.timeout, self.push)
         if poll is not None:
             poll(True)
         else:
-            self._push_in(RETRY_FULL_NET)
+            self._loop.call_later_threadsafe(RETRY_FULL_NET, self.push)
         return False
-
-    def _push_in(self, seconds: float) -> None:
-        self._loop.call_soon(lambda: self._loop.call_later(seconds, self.push))
 
     def _done(self, posted: Posted, error: Exception | None) -> None:
         weight = len(posted.data or b"")

@@ -38,7 +38,7 @@ def explain() -> str:
     """What there is, in a text of a few lines for each object. See the module."""
     now = monotonic()
     waiters = waiting.waiters()
-    actors = sorted(hosting.live_actors(), key=lambda actor: actor.since)
+    actors = hosting.live_actors()
     within = {id(client) for server in actors if isinstance(server, ServerActor) for client in server.clients}
     within |= {id(link.stream) for link in actors if isinstance(link, LinkActor)}
     lines = [f"actorbus: open objects: {len(actors)}, on reader threads: {len({id(actor.loop) for actor in actors})}"]

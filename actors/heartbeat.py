@@ -70,7 +70,7 @@ class Heartbeat:
 
     def begin(self, stream: StreamActor) -> None:
         """From now on it beats. From any thread."""
-        stream.loop.call_soon(lambda: stream.loop.call_later(self._interval, lambda: self._beat(stream)))
+        stream.loop.call_later_threadsafe(self._interval, lambda: self._beat(stream))
 
     def _beat(self, stream: StreamActor) -> None:
         if stream.state is not State.OPEN:

@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import threading
+from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,9 @@ def vacated(loop: ReaderThread) -> None:
 
 
 def live_actors() -> list[SocketActor]:
-    return [actor for loop in list(_loops) for actor in list(loop.hosted)]  # copies in single C calls: a signal handler may ask
+    """The oldest first: a server before its clients."""
+    # Copies in single C calls: a signal handler may ask.
+    return sorted((actor for loop in list(_loops) for actor in list(loop.hosted)), key=attrgetter("born"))
 
 
 def shutdown(timeout: float | None = SHUTDOWN_SECONDS) -> bool:

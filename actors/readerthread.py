@@ -10,8 +10,9 @@ Guarantees
   until the callback returns. So a callback that is quick costs no change of threads, and one that is slow delays its neighbours once,
   briefly.
 
-`call_soon` may be called from any thread; everything else that is public runs on the thread with the baton, except `register` and `modify`,
-which are called with the reader's mutex. `_lock` owns `_token` and `_lane`'s end; the thread with the baton owns the rest.
+`call_soon` and `call_later_threadsafe` may be called from any thread; everything else that is public runs on the thread with the baton,
+except `register` and `modify`, which are called with the reader's mutex. `_lock` owns `_token` and `_lane`'s end; the thread with the baton
+owns the rest.
 """
 
 from __future__ import annotations
@@ -107,6 +108,13 @@ class ReaderThread:
         self._tasks.append(call)
         if self._sleeping:  # only the loop clears it: an interrupt between clearing and setting would leave it asleep for good
             self._wakeup.set()
+
+    def call_later_threadsafe(self, seconds: float, call: Callable[[], object]) -> Timer:
+        """`call_later` for any thread: the heap of timers is the loop's own. The time counts from now."""
+        timer = Timer(call)
+        when = monotonic() + seconds
+        self.call_soon(lambda: heappush(self._timers, (when, next(self._numbers), timer)))
+        return timer
 
     def register(self, reader: Reader, mask: int) -> None:
         self._readers[reader.fd] = reader

@@ -58,7 +58,7 @@ class BroadcastReport:
 class ServerActor(ListenerActor):
     """See the module. `make_client(actor)` makes what callbacks and reports show for a client.
 
-    The table belongs to no lock: it is a dict, changed and copied in single C calls.
+    The table belongs to no lock: it is a dict, changed and copied in single C calls. So is the set `_present`.
     """
 
     keeps_alive = True
@@ -116,7 +116,7 @@ class ServerActor(ListenerActor):
             line = SerialLine()
             if line.started:  # else the reader thread runs the callbacks, one at a time as well, if it is one
                 self._serial = line
-        self._present: set[StreamActor] = set()  # those whose descriptor is not closed yet; on the reader thread
+        self._present: set[StreamActor] = set()  # those whose descriptor is not closed yet; changed on the reader thread
         self._unfinished: set[StreamActor] = set()  # those whose last callback has not run yet
         self._per_address: dict[str, int] = {}
         self._ending = False
@@ -256,11 +256,13 @@ class ServerActor(ListenerActor):
 
     def close_from_outside(self, linger: float, reason: BusError | None = None) -> Callable[[float | None], bool]:
         answer: Answer[bool] = Answer()
+        clients = list(self.clients)  # before the goodbye: who is admitted from now on is closed on the reader thread, after the next one
+        self._say_goodbye()
         if not post(self.actor_ref, Close(reason or Closed(self.local_address), linger, answer)):
             return lambda deadline: bool(self.stopped.wait(deadline))
         self.closing = True
         # The port is free when the answer comes; then the clients are waited for.
-        waits = [actor.close_from_outside(linger) for actor in list(self.clients)]
+        waits = [actor.close_from_outside(linger) for actor in clients]
 
         def wait(deadline: float | None) -> bool:
             free = bool(answer.wait(deadline))
@@ -269,10 +271,14 @@ class ServerActor(ListenerActor):
 
         return wait
 
+    def _say_goodbye(self) -> None:
+        """The server begins to stop, and no client is closed for it yet."""
+
     # -- the end, on the reader thread --------------------------------------------------------------------------------
 
     def on_receive(self, message: Any) -> None:
         if isinstance(message, Close):
+            self._say_goodbye()
             self._end(message.reason)
             for actor in list(self._present):
                 actor.close_from_outside(message.linger)

@@ -41,7 +41,7 @@ class TlsStreamActor(StreamActor):
 
     def on_start(self) -> None:
         super().on_start()
-        self.loop.call_soon(lambda: self.loop.call_later(self._handshake_timeout, self._too_slow))
+        self.loop.call_later_threadsafe(self._handshake_timeout, self._too_slow)
 
     def _enter(self) -> None:
         """Not before the handshake is over."""

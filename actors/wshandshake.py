@@ -161,11 +161,8 @@ class Guest(WebSocketActor):
 
     def _enter(self) -> None:
         """Not before it is admitted."""
-        self.loop.call_soon(self._await_request)  # it may be another loop's thread that admits it, and timers are the loop's own
-
-    def _await_request(self) -> None:
-        if self.state is State.OPEN:
-            self._timers = [self.loop.call_later(self._door.handshake_timeout, self._too_slow)]
+        # It may be another loop's thread that admits it.
+        self._timers = [self.loop.call_later_threadsafe(self._door.handshake_timeout, self._too_slow)]
 
     def _too_slow(self) -> None:
         self.break_off(Broken(self.remote_address, f"no WebSocket handshake within {self._door.handshake_timeout:g} s"))
@@ -212,6 +209,9 @@ class Guest(WebSocketActor):
     def _decide(self, protocol: ServerProtocol, asked: HttpRequest, request: Request, rest: bytes, answer: bytes | None) -> None:
         if self.state is not State.OPEN:
             return
+        if self.closing:
+            self._respond(Response(503, "this server is stopping\n"))
+            return
         if answer is not None:
             self._respond_with(answer)
             return
@@ -219,7 +219,12 @@ class Guest(WebSocketActor):
         if objection is not None:
             self._respond(Response(403, objection + "\n"))
             return
-        admitted = self._door.admit(self, request, protocol)
+        try:
+            admitted = self._door.admit(self, request, protocol)
+        except Exception:
+            log.exception("what serves %s cannot serve %s", request.path, self.remote_address)
+            self._respond(Response(500, "what serves this is no function\n"))
+            return
         if admitted is None:
             self._respond(Response(404, f"there is nothing at {request.path}\n"))
             return
@@ -233,7 +238,7 @@ class Guest(WebSocketActor):
         assert self.lane is not None
         self.request = request
         protocol.send_response(response)
-        self.outbox.force(b"".join(protocol.data_to_send()))
+        self.outbox.append(b"".join(protocol.data_to_send()))
         self.lane.admit(*admitted)
         self.begin(protocol, rest)
         self.lane.settle()
@@ -244,5 +249,5 @@ class Guest(WebSocketActor):
         self._respond_with(response.encoded())
 
     def _respond_with(self, data: bytes) -> None:
-        self.outbox.force(data)
+        self.outbox.append(data)
         self._close(Close(Broken(self.remote_address, "it was answered in plain HTTP"), LINGER))

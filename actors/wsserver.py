@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from actors.actor import Close
-from actors.errors import BusError
 from actors.message import Sendable
 from actors.server import NOBODY, ServerActor
 from actors.websocket import GOING_AWAY, marked_as_text
@@ -35,16 +32,8 @@ class WebSocketServerActor(ServerActor):
         """Not masked and not compressed, so that the same bytes do for every client."""
         return build_frame(TEXT_FRAME if marked_as_text(message, payload) else BINARY_FRAME, payload, masked=False)
 
-    def close_from_outside(self, linger: float, reason: BusError | None = None) -> Callable[[float | None], bool]:
-        self._say_goodbye()
-        return super().close_from_outside(linger, reason)
-
-    def on_receive(self, message: Any) -> None:
-        if isinstance(message, Close):
-            self._say_goodbye()
-        super().on_receive(message)
-
     def _say_goodbye(self) -> None:
-        for actor in list(self.clients):
+        """Also to those at the door: a handler that returns from now on ends with that code, too."""
+        for actor in list(self._present):
             if isinstance(actor, Guest):
                 actor.say_goodbye_with(GOING_AWAY, "")

@@ -38,13 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(problem)
     from adapters.runner import run
     from bus.endpoints import split_address
+    from bus.websocket import check_origins
 
     try:
         split_address(wanted.listen)
     except ValueError as error:
         parser.error(f"--listen: {error}")
     try:
-        return run(wanted.scripts, arguments, wanted.listen)
+        check_origins(wanted.origin or ())
+    except ValueError as error:
+        parser.error(f"--origin: {error}")
+    try:
+        return run(wanted.scripts, arguments, wanted.listen, wanted.origin)
     finally:
         _leave_no_broken_pipe()
 
@@ -58,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run",
         help="run one script, or several at once",
-        usage="actorbus run [-h] [--listen HOST:PORT] script.py [script.py ...] [-- argument ...]",
+        usage="actorbus run [-h] [--listen HOST:PORT] [--origin URL] script.py [script.py ...] [-- argument ...]",
         description="Runs one script, or several at once in one process. Each is the main program for itself; what "
         "several print has the script's name in front. Ends when all have ended, with the worst of their exit "
         "statuses. Ctrl-C ends them in order, a second one at once.",
@@ -69,6 +74,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         default="127.0.0.1:8000",
         help="where to serve the WebSocket routes that scripts register with scriptling.runtime (default: %(default)s)",
+    )
+    run.add_argument(
+        "--origin",
+        metavar="URL",
+        action="append",
+        help="let web pages from there use these routes, such as https://page.example; may be given several times, and * lets "
+        "all (default: only pages of that same address)",
     )
     run.add_argument("scripts", nargs="+", metavar="script.py", help="a Python file")
     return parser

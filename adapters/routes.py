@@ -1,23 +1,23 @@
 """The routes that scripts have registered with `runtime.http.websocket`, served on one address.
 
-A script's routes are served once its code has returned, and then keep it alive. What scripts register that were started together is
-served by one server, whichever returns first: it gives the others GATHER seconds, and no longer, because one of them may be a client.
+A script's routes are served once its code has returned, and then keep it alive. The first that has some starts the server; those of the
+others are added to it as they come. Who asks meanwhile for a path that is not there yet is kept waiting while a script that may bring it
+still starts: as with a refused connection, the order does not matter.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 import bus
 from actors import scope
 from actors.scope import Scope
 from adapters.scriptling.runtime import http
-from adapters.scriptling.runtime.serving import serve_routes
+from adapters.scriptling.runtime.serving import Table, look_up, serve_table
 
 __all__ = ["Routes"]
-
-GATHER = 1.0  # seconds; less than a refused connection to this machine is tried again
 
 
 class _Served:
@@ -30,32 +30,45 @@ class _Served:
 
 
 class Routes:
-    """`announce` is told what is served, and where. The fields belong to the condition, which is held while the server is started."""
+    """`announce` is told what is served, and where. A visitor waits for its path until `patience` seconds from now, at the longest.
 
-    def __init__(self, address: str, owners: Sequence[Scope], announce: Callable[[str], object]) -> None:
+    The fields belong to the condition, which is held while the server is started; the server itself reads the table without it.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        owners: Sequence[Scope],
+        announce: Callable[[str], object],
+        *,
+        origins: Sequence[str] | None = None,
+        patience: float = 0.0,
+    ) -> None:
         self._address = address
         self._owners = owners
         self._announce = announce
+        self._origins = origins
+        self._patient_until = monotonic() + patience
         self._changed = threading.Condition()
         self._busy = set(owners)  # whose code has not ended
+        self._table: Table = {}
         self._server: bus.Server | None = None
-        self._hosted: list[Scope] = []  # whose routes it serves
 
     def returned(self, owner: Scope) -> None:
         """The script's code has returned, and this is its thread. Raises SystemExit that says why its routes cannot be served."""
-        with self._changed:
-            self.ended(owner)
-            if self._looks_after_itself(owner):
+        try:
+            if any(route.owner is owner and route.served for route in http.routes()):
+                return  # it has called `runtime.serve`, and looks after them itself
+            added = look_up([owner])
+            if not added:
                 return
-            if any(route.owner is owner for route in http.routes()):
-                self._changed.wait_for(lambda: self._server is not None or not self._busy, GATHER)
-                if self._server is None:
-                    self._serve()
-            late = [route.path for route in http.routes() if route.owner is owner and not route.served]
-            if late:
-                raise SystemExit(f"{', '.join(late)}: registered too late, the server for the scripts of this command runs already")
-            if owner in self._hosted:
-                owner.add(_Served())
+            with self._changed:
+                self._table |= added
+                server = self._server = self._server or self._start()
+        finally:
+            self.ended(owner)
+        self._announce(f"serving {', '.join(added)} on ws://{server.address}")
+        owner.add(_Served())
 
     def ended(self, owner: Scope) -> None:
         """The script's code has ended, one way or the other."""
@@ -67,19 +80,17 @@ class Routes:
         for owner in self._owners:
             http.forget(owner)
 
-    def _looks_after_itself(self, owner: Scope) -> bool:
-        """Whether it has called `runtime.serve`."""
-        return owner not in self._hosted and any(route.owner is owner and route.served for route in http.routes())
-
-    def _serve(self) -> None:
-        hosted = [owner for owner in self._owners if not self._looks_after_itself(owner)]
+    def _start(self) -> bus.Server:
         previous = scope.enter(None)
         try:
-            self._server = serve_routes(self._address, None, hosted)
+            return serve_table(self._address, self._table, origins=self._origins, on_request=self._wait_for_its_path)
         except OSError as exc:
+            self._table.clear()  # the script that brought these ends now
             raise SystemExit(f"the routes cannot be served: {exc} (--listen takes another address)") from None
         finally:
             scope.enter(previous)
-        served = [route for route in http.routes() if route.served and route.owner in hosted]
-        self._hosted = [owner for owner in hosted if any(route.owner is owner for route in served)]
-        self._announce(f"serving {', '.join(route.path for route in served)} on ws://{self._server.address}")
+
+    def _wait_for_its_path(self, request: bus.Request) -> None:
+        path = request.path.partition("?")[0]
+        with self._changed:
+            self._changed.wait_for(lambda: path in self._table or not self._busy, max(0.0, self._patient_until - monotonic()))

@@ -1,4 +1,5 @@
-"""`actorbus run [--listen host:port] a.py b.py … [-- args]`: one script on the main thread, or several on a thread each, in one process.
+"""`actorbus run [--listen host:port] [--origin URL] a.py b.py … [-- args]`: one script on the main thread, or several on a thread each, in
+one process.
 
 Everything the scripts share is set up here, and put back when they have ended: what Python keeps once per process and
 they want once per script (`__main__`, `sys.argv`, output, modules beside them), the signals, and the engine's end.
@@ -32,15 +33,15 @@ FORGIVE_REFUSALS = 5.0
 SHUTDOWN = 5.0  # as a close lingers: what the scripts left open is flushed that long
 
 
-def run(paths: Sequence[str], arguments: Sequence[str] = (), listen: str = ADDRESS) -> int:
-    """Run these scripts to their end, and serve on `listen` the routes that they register. The worst of their exit statuses; 130 or 143
-    where a signal ended one.
+def run(paths: Sequence[str], arguments: Sequence[str] = (), listen: str = ADDRESS, origins: Sequence[str] | None = None) -> int:
+    """Run these scripts to their end, and serve on `listen` the routes that they register, also to pages from `origins`. The worst of their
+    exit statuses; 130 or 143 where a signal ended one.
 
     To be called on the main thread.
     """
     threads = Threads()
     scopes = [Scope(name) for name in names_of(paths)]
-    routes = Routes(listen, scopes, print)
+    routes = Routes(listen, scopes, print, origins=origins, patience=FORGIVE_REFUSALS)
     scripts = [Script(path, scope, list(arguments), threads, routes) for path, scope in zip(paths, scopes, strict=True)]
     alone = scripts[0] if len(scripts) == 1 else None
     with contextlib.ExitStack() as shared, Stopping(scripts, alone) as stopping:

@@ -85,9 +85,10 @@ def serve(
 
     For `ws://` and `wss://` alone: `routes` maps paths to what serves them: a function of a client, which runs on a thread of its own for
     the life of the connection and receives with `client.receive()` (a `Session`), or a function of a message and a client, as
-    `on_message`. That one serves the URL's own path, or every path when there are no routes. `on_request(request)` may answer before the
-    upgrade, with a `Response` or a status; None goes on. A page may connect from the same origin only, or from `origins` ("*" is any); who
-    sends no Origin is no page. The handshake has to be over after `handshake_timeout` seconds.
+    `on_message`. That one serves the URL's own path, or every path when there are no routes. The mapping is asked anew for each visitor:
+    what is added to it later is served from then on. `on_request(request)` may answer before the upgrade, with a `Response` or a status;
+    None goes on. A page may connect from the same origin only, or from `origins` ("*" is any); who sends no Origin is no page. The
+    handshake has to be over after `handshake_timeout` seconds.
 
     Raises BadAddress, OSError (also for a file that can't be read), ConnectFailed (no such name), TypeError, ValueError (also for a file
     that is no certificate or key, or does not fit).

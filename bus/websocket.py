@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from actors import crew, scope
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Route", "Session", "WebSocketClient", "make_door"]
 
 log = logging.getLogger("actorbus.server")
+
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+|null|\*")  # "null": a page without one, such as a file
 
 OnMessage: TypeAlias = "Callable[[Message, WebSocketClient], Sendable | None]"
 SessionHandler: TypeAlias = "Callable[[Session], object]"
@@ -185,30 +188,33 @@ def make_door(
     on_connect: Callable[[Any], object] | None,
     on_disconnect: Callable[[Any, BusError], object] | None,
     on_request: Callable[[Request], Answer] | None,
+    origins: Sequence[str] | None,
     **options: Any,
 ) -> Door:
-    """Who comes in where. Raises TypeError and ValueError for routes that are none."""
+    """Who comes in where. Raises TypeError and ValueError for routes and origins that are none."""
     from actors.wshandshake import Door, is_loopback
 
     if on_message is None and not routes:
         raise TypeError("serve needs on_message, or routes")
     if on_request is not None and not callable(on_request):
         raise TypeError(f"on_request must be callable, not {type(on_request).__name__}")
-    table: dict[str, tuple[Any, bool]] = {}
+    if origins is not None:
+        check_origins(origins)
+    table: Mapping[str, Any] = {} if routes is None else routes
     where: Any
-    for where, route in (routes or {}).items():
+    for where, route in table.items():
         if not isinstance(where, str) or not where.startswith("/") or "?" in where:
             raise ValueError(f"a route is a path like '/chat', not {where!r}")
-        table[where] = (route, _is_session_handler(route, where))
-    anywhere = (on_message, False) if on_message is not None and path == "/" and not routes else None
-    if on_message is not None and anywhere is None:
-        table.setdefault(path, (on_message, False))
+        _is_session_handler(route, where)
 
     def admit(actor: Guest, request: Request, protocol: Any) -> tuple[Callbacks, Any] | None:
-        found = table.get(request.path.partition("?")[0], anywhere)
-        if found is None:
-            return None
-        route, is_session = found
+        asked = request.path.partition("?")[0]
+        route: Any = table.get(asked)  # now, because the caller may add to it while the server runs
+        is_session = route is not None and _is_session_handler(route, asked)
+        if route is None:
+            if on_message is None or (asked != path and (path != "/" or table)):
+                return None
+            route = on_message
         if not is_session:
             return Callbacks(route, on_connect, on_disconnect), WebSocketClient(actor, home, request, protocol)
         session = Session(actor, home, request, protocol)
@@ -221,7 +227,17 @@ def make_door(
 
         return Callbacks(lambda message, client: None, begin, on_disconnect), session
 
-    return Door(admit, on_request, on_loopback=is_loopback(host), **options)
+    return Door(admit, on_request, origins, on_loopback=is_loopback(host), **options)
+
+
+def check_origins(origins: Sequence[str]) -> None:
+    """Raises TypeError for one str, and ValueError for what no browser says of a page (RFC 6454, section 6.2)."""
+    if isinstance(origins, str):
+        raise TypeError("origins must be a sequence of str, not one str")
+    origin: Any
+    for origin in origins:
+        if not isinstance(origin, str) or not ORIGIN.fullmatch(origin):
+            raise ValueError(f"an origin is like 'https://page.example', in lower case and without a path, or '*', not {origin!r}")
 
 
 def check_pings(ping_interval: float | None, ping_timeout: float | None) -> None:

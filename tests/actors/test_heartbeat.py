@@ -36,12 +36,11 @@ class Stream:
     def __len__(self) -> int:
         return self.size
 
-    def call_soon(self, call: Callable[[], object]) -> None:
-        call()
-
     def call_later(self, seconds: float, call: Callable[[], object]) -> None:
         assert seconds == 0.5
         self._due.append(call)
+
+    call_later_threadsafe = call_later
 
     def append(self, frame: bytes) -> None:
         self.beats.append(frame)

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from time import monotonic
+from typing import Literal
 
 import pykka
 import pytest
@@ -122,8 +123,10 @@ def test_without_any_thread_it_says_so_and_leaves_nothing_open(nobody_yet: None,
 
 def test_live_actors_are_those_that_have_not_ended(nobody_yet: None) -> None:
     assert hosting.live_actors() == []
-    with bus.bind("udp://127.0.0.1:0") as udp, bus.bind("udp://127.0.0.1:0", threads="own") as own:
-        assert set(hosting.live_actors()) == {udp._actor, own._actor}
+    with ExitStack() as stack:
+        threads: list[Literal["own"] | None] = [None, "own", None, None, "own", "own", None, None]
+        sockets = [stack.enter_context(bus.bind("udp://127.0.0.1:0", threads=each)) for each in threads]
+        assert hosting.live_actors() == [sock._actor for sock in sockets], "the oldest first"
     assert hosting.live_actors() == [], "a UDP socket does not linger"
 
 

@@ -176,6 +176,39 @@ def test_a_timer_can_arm_the_next(loop: ReaderThread) -> None:
     assert done.wait(BOUND)
 
 
+def test_a_timer_of_another_thread_comes_on_the_loops_own_and_can_be_cancelled(loop: ReaderThread) -> None:
+    came: list[tuple[int, threading.Thread]] = []
+    last = threading.Event()
+
+    def note(number: int) -> None:
+        came.append((number, threading.current_thread()))
+
+    with held(loop):
+        timers = [loop.call_later_threadsafe(number * 0.001, lambda number=number: note(number)) for number in (2, 1, 0, 3)]  # type: ignore[misc]
+        loop.call_later_threadsafe(0.02, last.set)
+        assert not loop._timers, "the heap belongs to the loop's thread"
+        loop.call_soon(timers[1].cancel)
+    assert last.wait(BOUND)
+    assert [number for number, _ in came] == [0, 2, 3]
+    assert {thread for _, thread in came} == {on_loop(loop, threading.current_thread)}
+
+
+def test_timers_asked_for_by_many_threads_all_come(loop: ReaderThread) -> None:
+    came: list[int] = []
+
+    def ask(thread: int) -> None:
+        for number in range(100):
+            loop.call_later_threadsafe(number * 0.00001, lambda: came.append(thread))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(BOUND)
+    until(lambda: len(came) == 400)
+    assert sorted(came) == sorted([*range(4)] * 100)
+
+
 @pytest.mark.parametrize("seconds", [86_400.0 * 365, threading.TIMEOUT_MAX])
 def test_a_timer_in_the_far_future_is_a_timer(seconds: float) -> None:
     # `close(linger=...)` and `stall_timeout` come from users; epoll takes milliseconds in a C int.

@@ -12,14 +12,16 @@ import bus
 from adapters import cli, runner
 from tests.adapters.command import LIMIT, Command, environment, write
 
+Started = list[tuple[list[str], list[str], str, list[str] | None]]
+
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], list[str], str]]:
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     """What the command would have run, in place of running it."""
-    calls: list[tuple[list[str], list[str], str]] = []
+    calls: Started = []
 
-    def note(paths: list[str], arguments: list[str], listen: str) -> int:
-        calls.append((paths, arguments, listen))
+    def note(paths: list[str], arguments: list[str], listen: str, origins: list[str] | None) -> int:
+        calls.append((paths, arguments, listen, origins))
         return 42
 
     monkeypatch.setattr(runner, "run", note)
@@ -41,27 +43,42 @@ def script(tmp_path: Path) -> str:
     ],
 )
 def test_what_is_behind_the_dashes_is_for_the_scripts(
-    started: list[tuple[list[str], list[str], str]], script: str, rest: list[str], arguments: list[str]
+    started: Started, script: str, rest: list[str], arguments: list[str]
 ) -> None:
     assert cli.main(["run", script, script, *rest]) == 42
-    assert started == [([script, script], arguments, "127.0.0.1:8000")]
+    assert started == [([script, script], arguments, "127.0.0.1:8000", None)]
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:80", "[::1]:0", "robot:9000"])
-def test_listen_says_where_routes_are_served(started: list[tuple[list[str], list[str], str]], script: str, listen: str) -> None:
+def test_listen_says_where_routes_are_served(started: Started, script: str, listen: str) -> None:
     assert cli.main(["run", "--listen", listen, script]) == 42
     assert cli.main(["run", script, f"--listen={listen}", "--", "--listen", "x"]) == 42
-    assert started == [([script], [], listen), ([script], ["--listen", "x"], listen)]
+    assert started == [([script], [], listen, None), ([script], ["--listen", "x"], listen, None)]
 
 
 @pytest.mark.parametrize("listen", ["8000", "ws://127.0.0.1:8000", "127.0.0.1:99999", ""])
 def test_listen_takes_host_and_port(
-    started: list[tuple[list[str], list[str], str]], script: str, listen: str, capsys: pytest.CaptureFixture[str]
+    started: Started, script: str, listen: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as left:
         cli.main(["run", "--listen", listen, script])
     assert left.value.code == 2
     assert "--listen" in capsys.readouterr().err
+    assert started == []
+
+
+def test_origin_says_whose_pages_may_use_the_routes(started: Started, script: str) -> None:
+    assert cli.main(["run", "--origin", "https://page.example", "--origin=http://localhost:3000", script]) == 42
+    assert cli.main(["run", script, "--origin", "*"]) == 42
+    assert [origins for *_, origins in started] == [["https://page.example", "http://localhost:3000"], ["*"]]
+
+
+@pytest.mark.parametrize("origin", ["page.example", "https://page.example/", "https://Page.example", ""])
+def test_origin_takes_what_a_browser_says(started: Started, script: str, origin: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["run", f"--origin={origin}", script])
+    assert left.value.code == 2
+    assert "--origin: an origin is like 'https://page.example'" in capsys.readouterr().err
     assert started == []
 
 
@@ -78,7 +95,7 @@ def test_listen_takes_host_and_port(
     ],
 )
 def test_a_usage_error_says_what_is_wrong_and_starts_nothing(
-    started: list[tuple[list[str], list[str], str]],
+    started: Started,
     script: str,
     capsys: pytest.CaptureFixture[str],
     given: list[str],

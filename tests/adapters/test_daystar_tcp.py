@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import logging
 import shutil
 import socket
@@ -15,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import pykka
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,7 +25,7 @@ from adapters.daystar_api.tcp_server import TCPServer, create_tcp_server
 from tests.adapters.daystar import ETX, EtxPeer, dice, listening, occupied, os_port, somewhere
 from tests.bus.peers import WAIT, InThread, until
 
-pytestmark = pytest.mark.usefixtures("no_leaks", "collected")
+pytestmark = pytest.mark.usefixtures("collected")
 
 LOOPBACK = "127.0.0.1"
 LOG = "actorbus.daystar"
@@ -47,20 +45,6 @@ needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6
 
 Address = tuple[str, int]
 Serve = Callable[..., tuple[int, TCPServer]]
-
-
-@pytest.fixture
-def collected(no_leaks: object, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Nothing stays open. A slow callback leaves the loop with another thread than it had; so the engine ends, too, before leaks are
-    looked for.
-
-    An exception that a test caught or that was logged holds the frames it came through, and with them what its thread waited with.
-    """
-    yield
-    until(lambda: not pykka.ActorRegistry.get_all())
-    bus.shutdown()
-    caplog.get_records("call").clear()
-    gc.collect()
 
 
 @pytest.fixture

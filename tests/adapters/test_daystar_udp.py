@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import shutil
 import socket
 import subprocess
@@ -23,17 +22,10 @@ from adapters.daystar_api.udp_socket import UDPSocket, create_udp_socket
 from tests.adapters.daystar import occupied, os_port, somewhere
 from tests.bus.peers import WAIT, InThread, until
 
-pytestmark = pytest.mark.usefixtures("no_leaks", "collected")
+pytestmark = pytest.mark.usefixtures("collected")
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_BROADCAST = "127.255.255.255"
-
-
-@pytest.fixture
-def collected(no_leaks: object) -> Iterator[None]:
-    """An exception that a test caught holds the frames it came through, and with them what its thread waited with."""
-    yield
-    gc.collect()
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,16 +13,10 @@ from adapters import hs
 from adapters.daystar_api import create_udp_socket
 from adapters.scriptling.net import unicast as uc
 from tests.adapters.daystar import os_port, somewhere
-from tests.adapters.hsscript import Heard, Script, plain_socket, script_of_test
+from tests.adapters.hsscript import Heard, Script, plain_socket
 from tests.bus.peers import WAIT
 
 needs_socat = pytest.mark.skipif(shutil.which("socat") is None, reason="socat is not installed")
-
-
-@pytest.fixture
-def script() -> Iterator[Script]:
-    with script_of_test() as script:
-        yield script
 
 
 def answering(script: Script) -> tuple[hs.socket.udp.UDPSocket, Heard]:

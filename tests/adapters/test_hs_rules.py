@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import gc
-import logging
 import math
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ import bus
 from actors import binding
 from actors.sockets import has_ipv6
 from adapters import hs
-from tests.adapters.hsscript import EVERYBODY, Heard, Log, Script, SlowName, free_port, plain_socket, script_of_test
+from tests.adapters.hsscript import EVERYBODY, Heard, Log, Script, SlowName, free_port, plain_socket
 from tests.bus.peers import until
 
 new, server = hs.socket.udp.new, hs.socket.udp.server
@@ -29,18 +28,6 @@ KEYS = {
     "localHost", "localHost_IPv4", "localHost_IPv6", "localPort", "localPort_IPv4", "localPort_IPv6", "maxReceiveIPv4BufferSize",
     "maxReceiveIPv6BufferSize", "timeout", "userData",
 }  # fmt: skip
-
-
-@pytest.fixture
-def script(caplog: pytest.LogCaptureFixture) -> Iterator[Script]:
-    caplog.set_level(logging.DEBUG, "actorbus.hs")
-    with script_of_test() as script:
-        yield script
-
-
-@pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture) -> Log:
-    return Log(caplog)
 
 
 def own_port(sock: hs.socket.udp.UDPSocket) -> int:
@@ -688,10 +675,3 @@ def test_what_the_program_shut_down_is_closed_and_can_be_used_again(script: Scri
     with plain_socket() as peer:
         peer.sendto(b"again", ("127.0.0.1", own_port(sock)))
         script.until(lambda: heard)
-
-
-@pytest.fixture
-def slow_name(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowName]:
-    name = SlowName(monkeypatch)
-    yield name
-    name.answers("")

@@ -14,30 +14,11 @@ import pytest
 
 from adapters import hs
 from adapters.hs import udpsocket
-from tests.adapters.hsscript import EVERYBODY, Heard, Log, Script, SlowName, plain_socket, script_of_test
+from tests.adapters.hsscript import EVERYBODY, Heard, Log, Script, SlowName, plain_socket
 from tests.bus.peers import WAIT, until
 
 UDPSocket = hs.socket.udp.UDPSocket
 new, server = hs.socket.udp.new, hs.socket.udp.server
-
-
-@pytest.fixture
-def script(caplog: pytest.LogCaptureFixture) -> Iterator[Script]:
-    caplog.set_level(logging.DEBUG, "actorbus.hs")
-    with script_of_test() as script:
-        yield script
-
-
-@pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture) -> Log:
-    return Log(caplog)
-
-
-@pytest.fixture
-def slow_name(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowName]:
-    name = SlowName(monkeypatch)
-    yield name
-    name.answers("")
 
 
 @pytest.fixture

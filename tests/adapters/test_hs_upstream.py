@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from actors.sockets import has_ipv6
 from adapters import hs
 from adapters.hs.addresses import INET, INET6
-from tests.adapters.hsscript import EVERYBODY, Heard, Script, free_port, script_of_test
+from tests.adapters.hsscript import EVERYBODY, Heard, Script, free_port
 
 UDPSocket = hs.socket.udp.UDPSocket
 new, server = hs.socket.udp.new, hs.socket.udp.server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="broadcasts and dual-stack sockets are tried on Linux")
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 on loopback")
-
-
-@pytest.fixture
-def script() -> Iterator[Script]:
-    with script_of_test() as script:
-        yield script
 
 
 @pytest.fixture

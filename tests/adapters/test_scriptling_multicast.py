@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import json
 import logging
 import math
@@ -32,14 +31,7 @@ IPV6_TABLE = Path("/proc/net/if_inet6")
 IPV6_INTERFACES = sorted({line.split()[-1] for line in IPV6_TABLE.read_text().splitlines()}) if IPV6_TABLE.exists() else []
 IPV6_INTERFACES = [name for name in IPV6_INTERFACES if Path(f"/sys/class/net/{name}/operstate").read_text().strip() != "down"]
 
-pytestmark = pytest.mark.usefixtures("no_leaks", "collected")
-
-
-@pytest.fixture
-def collected(no_leaks: object) -> Iterator[None]:
-    """An exception that a test caught holds the frames it came through, and with them what its thread waited with."""
-    yield
-    gc.collect()
+pytestmark = pytest.mark.usefixtures("collected")
 
 
 @pytest.fixture(autouse=True)

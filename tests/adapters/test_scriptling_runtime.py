@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import gc
 import importlib
 import json
 import logging
@@ -18,7 +17,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pykka
 import pytest
 
 import bus
@@ -28,21 +26,14 @@ from adapters.scriptling.runtime import client as client_module
 from adapters.scriptling.runtime import http, serving
 from tests.adapters.command import Command, run, write
 from tests.bus.peers import WAIT, InThread, Peer, until
+from tests.certificates import make_certificate
 
 
 @pytest.fixture(autouse=True)
-def returned(no_leaks: object, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No route and nothing open is left. A slow callback leaves the loop with another thread than it had; so the engine ends, too, before
-    leaks are looked for.
-
-    An exception that a test caught or that was logged holds the frames it came through, and with them what its thread waited with.
-    """
+def forgotten(collected: None) -> Iterator[None]:
+    """No route is left, and nothing open."""
     yield
     http.forget(None)
-    until(lambda: not pykka.ActorRegistry.get_all())
-    bus.shutdown()
-    caplog.get_records("call").clear()
-    gc.collect()
 
 
 def serve(**options: Any) -> bus.Server:
@@ -60,7 +51,7 @@ def text(conn: bus.Connection) -> str:
     return message.text
 
 
-STOPPED = (1001, 1000)  # the server goes away, or the handler that the signal ended was first
+GOING_AWAY = 1001  # RFC 6455, section 7.4.1
 
 
 def closed_with(conn: bus.Connection) -> int | None:
@@ -250,6 +241,17 @@ class TestServe:
         with serve(origins=["https://elsewhere.example"]) as server, visit(server, origin="https://elsewhere.example") as conn:
             assert text(conn) == "hi"
 
+    def test_with_a_certificate_clients_come_by_wss(self, tmp_path: Path) -> None:
+        runtime.http.websocket("/ws", lambda client: client.send("hi"))
+        certificate = make_certificate(tmp_path, "here", "IP:127.0.0.1")
+        with serve(tls=certificate.server()) as server:
+            with bus.connect(f"wss://{server.address}/ws", timeout=WAIT, tls=certificate.client(), proxy=False) as conn:
+                assert text(conn) == "hi"
+            with pytest.raises(bus.ConnectFailed):
+                visit(server)
+        with pytest.raises(TypeError, match="SSLContext"):
+            serve(tls="certificate.pem")
+
     def test_a_program_may_serve_twice(self) -> None:
         runtime.http.websocket("/ws", lambda client: client.send("hi"))
         with serve() as one, serve() as two, visit(one) as first, visit(two) as second:
@@ -344,7 +346,7 @@ class TestClient:
         with serve() as server, visit(server) as conn:
             assert text(conn) == "ready"
             server.stop()
-            assert closed_with(conn) in STOPPED
+            assert closed_with(conn) == GOING_AWAY
         until(lambda: len(seen) == 3)
         assert seen == [None, False, bus.Closed]
 
@@ -547,7 +549,7 @@ def test_the_runner_serves_until_a_signal(tmp_path: Path, number: signal.Signals
             conn.send("hello")
             assert text(conn) == "hello"
             command.signal(number)
-            assert closed_with(conn) in STOPPED
+            assert closed_with(conn) == GOING_AWAY
         ended = command.end()
     assert (ended.status, ended.stderr) == (status, "")
     assert ended.lines[0].startswith("serving /echo on ws://127.0.0.1:")
@@ -572,10 +574,43 @@ def test_a_handler_that_sleeps_hears_of_ctrl_c(tmp_path: Path) -> None:
         with bus.connect(f"ws://{announced(command)}/sleep", timeout=WAIT) as conn:
             assert text(conn) == "sleeping"
             command.signal(signal.SIGINT)
-            assert closed_with(conn) in STOPPED
+            assert closed_with(conn) == GOING_AWAY
         ended = command.end()
     assert (ended.status, ended.stderr) == (130, "")
     assert ended.lines[-1] == "awake"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_handler_that_a_signal_ends_goes_away_however_it_ends(tmp_path: Path, number: signal.Signals) -> None:
+    source = """
+        import time
+        import scriptling.runtime as runtime
+
+        @runtime.http.websocket("/sleep")
+        def handler(client):
+            client.send("sleeping")
+            try:
+                time.sleep(600)
+            except BaseException:
+                print("went on")
+
+        @runtime.http.websocket("/follow")
+        def follow(client):
+            client.send("following")
+            try:
+                client.receive(timeout=None)
+            except KeyboardInterrupt:
+                return
+        """
+    with Command("run", "--listen", "127.0.0.1:0", write(tmp_path, "setup.py", source)) as command:
+        address = announced(command)
+        with bus.connect(f"ws://{address}/sleep", timeout=WAIT) as sleeper, bus.connect(f"ws://{address}/follow", timeout=WAIT) as follower:
+            assert (text(sleeper), text(follower)) == ("sleeping", "following")
+            command.signal(number)
+            assert (closed_with(sleeper), closed_with(follower)) == (GOING_AWAY, GOING_AWAY)
+        ended = command.end()
+    assert (ended.status, ended.stderr) == (128 + number, "")
+    assert ended.lines[-1] == "went on"
 
 
 def test_a_handler_that_raises_is_told_and_the_runner_goes_on(tmp_path: Path) -> None:
@@ -623,34 +658,48 @@ def test_scripts_share_one_server_and_their_handlers_print_in_their_names(tmp_pa
     assert ended.lines_of("client") == ["/one", "/two", "done"]
     for name in ("one", "two"):
         assert [line for line in ended.lines_of(name) if "serving" not in line] == ["come", "over", "left"]
-    (line,) = [line for line in ended.lines if "serving" in line]
-    assert "/one" in line
-    assert "/two" in line
+    assert f"one | serving /one on ws://{address}" in ended.lines
+    assert f"two | serving /two on ws://{address}" in ended.lines
 
 
 @linux
-def test_a_route_that_comes_after_the_server_is_an_error(tmp_path: Path) -> None:
+def test_a_route_that_comes_late_begins_to_be_served(tmp_path: Path) -> None:
     early = write(tmp_path, "early.py", ECHO)
     late = write(
         tmp_path,
         "late.py",
         """
-        import sys
         import scriptling.runtime as runtime
-        import scriptling.websocket as ws
-        ws.connect(f"ws://{sys.argv[1]}/echo", timeout=30).close()
-        print("connected")
-        runtime.http.websocket("/late", print)
+        input()
+        runtime.http.websocket("/late", lambda client: client.send("better late"))
         """,
     )
     address = free_address()
-    with Command("run", "--listen", address, early, late, "--", address) as command:
-        command.read_until("late | connected", "early | left")
-        assert command.process.stderr is not None
-        assert (
-            command.process.stderr.readline()
-            == "late | /late: registered too late, the server for the scripts of this command runs already\n"
-        )
+    with Command("run", "--listen", address, early, late) as command:
+        command.read_until(f"early | serving /echo on ws://{address}")
+        with bus.connect(f"ws://{address}/echo", timeout=WAIT) as conn:
+            command.tell("")
+            command.read_until(f"late | serving /late on ws://{address}")
+            with bus.connect(f"ws://{address}/late", timeout=WAIT) as other:
+                assert text(other) == "better late"
+            conn.send("as before")
+            assert text(conn) == "as before"
+            command.signal(signal.SIGINT)
+            assert closed_with(conn) == GOING_AWAY
+        ended = command.end()
+    assert (ended.status, ended.stderr) == (130, "")
+
+
+def test_pages_of_elsewhere_are_let_in_by_their_origin(tmp_path: Path) -> None:
+    path = write(tmp_path, "setup.py", ECHO)
+    with Command("run", "--listen", "127.0.0.1:0", "--origin", "https://one.example", "--origin", "https://two.example", path) as command:
+        address = announced(command)
+        for origin in ("https://one.example", "https://two.example"):
+            with bus.connect(f"ws://{address}/echo", timeout=WAIT, origin=origin) as conn:
+                conn.send("let in")
+                assert text(conn) == "let in"
+        with pytest.raises(bus.ConnectFailed, match="403"):
+            bus.connect(f"ws://{address}/echo", timeout=WAIT, origin="https://three.example")
         command.signal(signal.SIGINT)
         assert command.end().status == 130
 
@@ -712,15 +761,21 @@ def test_a_script_that_serves_by_itself_is_left_to_it(tmp_path: Path) -> None:
 
 
 def test_modules_beside_each_script_are_its_own(tmp_path: Path) -> None:
-    """Two files of one name cannot be loaded both, and whoever would get the other's is told."""
+    """Two files of one name cannot be loaded both: the second script ends with an error, and the first one's routes are served."""
     paths = []
     for name in ("a", "b"):
         write(tmp_path / name, "handlers.py", "def serve(client): client.send(__file__)")
         source = f'import scriptling.runtime as runtime\nruntime.http.websocket("/{name}", "handlers.serve")\n'
         paths.append(write(tmp_path / name, f"setup_{name}.py", source))
-    ended = run("--listen", "127.0.0.1:0", *paths)
-    assert ended.status == 1
-    assert "two files are called 'handlers'" in ended.stderr
+    with Command("run", "--listen", "127.0.0.1:0", *paths) as command:
+        address = announced(command)
+        assert command.process.stderr is not None
+        told = next(line for line in command.process.stderr if "two files" in line)
+        assert "two files are called 'handlers'" in told
+        with bus.connect(f"ws://{address}/{'b' if told.startswith('setup_a') else 'a'}", timeout=WAIT) as conn:
+            assert text(conn).endswith("handlers.py")
+        command.signal(signal.SIGINT)
+        command.end()
 
 
 def test_without_routes_nothing_is_served(tmp_path: Path) -> None:

@@ -30,20 +30,13 @@ from adapters.scriptling.net import multicast as mc
 from adapters.scriptling.net import unicast as uc
 from tests.bus.peers import WAIT, InThread, Peer, inet, until
 
-pytestmark = pytest.mark.usefixtures("no_leaks", "collected")
+pytestmark = pytest.mark.usefixtures("collected")
 
 # Not the seeded one: the workers of a run would all throw the same.
 dice = random.SystemRandom()
 
 DIALECT_LOG = "actorbus.dialect"
 SCRIPTLING_LOG = "actorbus.scriptling"
-
-
-@pytest.fixture
-def collected(no_leaks: object) -> Iterator[None]:
-    """An exception that a test caught holds the frames it came through, and with them what its thread waited with."""
-    yield
-    gc.collect()
 
 
 @pytest.mark.parametrize("module", [dialect, messages, uc])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dis
 import doctest
-import gc
 import json
 import logging
 import math
@@ -15,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-import pykka
 import pytest
 
 import bus
@@ -24,23 +22,9 @@ from adapters.scriptling import websocket as ws
 from adapters.scriptling.net import websocket as net_ws
 from tests.bus.peers import WAIT, InThread, Peer, until
 
-pytestmark = pytest.mark.usefixtures("no_leaks", "collected")
+pytestmark = pytest.mark.usefixtures("collected")
 
 DIALECT_LOG = "actorbus.dialect"
-
-
-@pytest.fixture
-def collected(no_leaks: object, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Nothing stays open. A slow callback leaves the loop with another thread than it had; so the engine ends, too, before leaks are
-    looked for.
-
-    An exception that a test caught or that was logged holds the frames it came through, and with them what its thread waited with.
-    """
-    yield
-    until(lambda: not pykka.ActorRegistry.get_all())
-    bus.shutdown()
-    caplog.get_records("call").clear()
-    gc.collect()
 
 
 class Far:

@@ -410,6 +410,25 @@ def test_on_message_alone_serves_the_path_of_the_url(where: str, good: list[str]
                 connect(server, path)
 
 
+def test_routes_may_come_and_go_while_the_server_runs(caplog: pytest.LogCaptureFixture) -> None:
+    routes: dict[str, Any] = {"/first": shout}
+    with serve(routes=routes, path="/own") as server, connect(server, "/first") as early:
+        routes["/second"] = shout
+        routes["/third"] = lambda message, client: message.data[::-1]
+        for path, reply in (("/first", b"ABC"), ("/second", b"ABC"), ("/third", b"cba"), ("/own", b"abc")):
+            with connect(server, path) as conn:
+                conn.send("abc")
+                assert take(conn).data == reply
+        del routes["/first"]
+        routes["/bad"] = 5
+        for path, refusal in (("/first", "404"), ("/bad", "500")):
+            with pytest.raises(bus.ConnectFailed, match=refusal):
+                connect(server, path)
+        early.send("still served")
+        assert take(early).text == "STILL SERVED"
+    assert "what serves /bad cannot serve" in caplog.text
+
+
 @pytest.mark.parametrize("route", ["chat", "", "/chat?x", 5])
 def test_a_route_is_a_path(route: Any) -> None:
     with pytest.raises(ValueError, match="route"):
@@ -606,6 +625,17 @@ def test_origins_says_whose_pages_may(origins: list[str], origin: str | None, st
     with serve(origins=origins) as server:
         headers = {} if origin is None else {"Origin": origin}
         assert status_of(server.address, upgrade(server.address, **headers)) == status
+
+
+@pytest.mark.parametrize("origin", ["page.example", "https://page.example/", "https://page.example/chat", "HTTPS://page.example", "", 5])
+def test_an_origin_is_what_a_browser_says_of_a_page(origin: Any) -> None:
+    with pytest.raises(ValueError, match="https://page.example"):
+        serve(origins=["https://good.example", origin])
+
+
+def test_one_str_is_not_several_origins() -> None:
+    with pytest.raises(TypeError, match="origins"):
+        serve(origins="https://good.example")
 
 
 def test_a_refusal_is_a_connect_error_with_its_status_and_text() -> None:

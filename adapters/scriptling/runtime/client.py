@@ -131,10 +131,11 @@ def session_handler(function: Function, owner: Scope | None) -> Callable[[bus.Se
         except KeyboardInterrupt:
             if not running.interrupted:
                 raise
-            session.close(linger=1, code=1001)  # the program goes away, which is no error of the handler's (RFC 6455, section 7.4.1)
         finally:
             running.end()
             owner.discard(running)
             scope.enter(previous)
+        if running.interrupted or owner.stopping:
+            session.close(linger=1, code=1001)  # the program goes away, which is no error of the handler's (RFC 6455, section 7.4.1)
 
     return handle

@@ -1,11 +1,12 @@
-"""Serving the registered routes: `serve` for a program, `serve_routes` for the runner too."""
+"""Serving the registered routes: `serve` for a program; `look_up` and `serve_table` for the runner too."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import bus
 from actors import scope
@@ -16,19 +17,26 @@ from adapters.scriptling.runtime.http import Function, Route
 from adapters.scriptling.websocket import MAX_SIZE
 from bus.endpoints import split_address
 
-__all__ = ["ADDRESS", "serve", "serve_routes"]
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["ADDRESS", "Table", "look_up", "serve", "serve_table"]
 
 ADDRESS = "127.0.0.1:8000"
 
 
-def serve(address: str = ADDRESS, origins: Sequence[str] | None = None) -> bus.Server:
+Table: TypeAlias = "dict[str, Callable[[bus.Session], object]]"
+
+
+def serve(address: str = ADDRESS, origins: Sequence[str] | None = None, *, tls: ssl.SSLContext | None = None) -> bus.Server:
     """Serve the routes registered so far on "host:port" (port 0 picks one: see the server's `address`). Returns at once.
 
     The server works until `stop()`, or the end of a `with` block; `wait()` waits for that. A web page may connect from the same origin
-    only, or from `origins` ("*" is any). Under `actorbus run` these are the script's own routes, and the runner leaves them to it.
+    only, or from `origins` ("*" is any). With `tls`, a context that holds the server's certificate, clients come by `wss://`. Under
+    `actorbus run` these are the script's own routes, and the runner leaves them to it.
 
     Raises RuntimeError when nothing is registered, ImportError and AttributeError for a handler that is not there, OSError naming the
-    address (in use, not this machine's), ValueError and TypeError for what is no address.
+    address (in use, not this machine's), ValueError and TypeError for what is no address or no origin.
 
     >>> @http.websocket("/double")
     ... def double(client):
@@ -43,21 +51,24 @@ def serve(address: str = ADDRESS, origins: Sequence[str] | None = None) -> bus.S
     here = scope.current()
     if not any(route.owner is here for route in http.routes()):
         raise RuntimeError("there is no route to serve: register one with runtime.http.websocket(path, handler)")
-    return serve_routes(address, origins, [here])
+    server = serve_table(address, look_up([here]), origins=origins, tls=tls)
+    for route in http.routes():
+        route.served = route.served or route.owner is here
+    return server
 
 
-def serve_routes(address: str, origins: Sequence[str] | None, owners: Container[Scope | None]) -> bus.Server:
-    """Serve what these scripts have registered. The modules that their handlers are in may register more, and count."""
+def look_up(owners: Container[Scope | None]) -> Table:
+    """What these scripts have registered, to be served now. The modules that their handlers are in may register more, and count."""
     functions: dict[Route, Function] = {}
     while missing := [route for route in http.routes() if route.owner in owners and route not in functions]:
         for route in missing:
             functions[route] = _function(route)
-    current = [route for route in http.routes() if route in functions]
-    table = {route.path: session_handler(functions[route], route.owner) for route in current}
-    server = bus.serve(f"ws://{address}", routes=table, origins=origins, max_size=MAX_SIZE)
-    for route in current:
-        route.served = True
-    return server
+    return {route.path: session_handler(functions[route], route.owner) for route in http.routes() if route in functions}
+
+
+def serve_table(address: str, table: Table, *, tls: ssl.SSLContext | None = None, **options: Any) -> bus.Server:
+    """Serve what is in the table, and what is added to it later."""
+    return bus.serve(f"{'ws' if tls is None else 'wss'}://{address}", routes=table, tls=tls, max_size=MAX_SIZE, **options)
 
 
 def _function(route: Route) -> Function:
