@@ -41,6 +41,9 @@ __all__ = [
 
 READ = 1  # select.POLLIN, which Windows does not have
 WRITE = 4  # select.POLLOUT
+# The kernel gives a signal of the process to any of its threads, and CPython then runs the handler on the main thread: at its next bytecode,
+# which a poll without an end would never reach.
+LONGEST_IN_MAIN = 1.0
 LONGEST = 86_400.0  # one poll at most a day: its argument is a C int of milliseconds
 
 
@@ -81,7 +84,21 @@ class Waiter:
     `deadline` scope, and how many seconds that was: no wait goes beyond it. `on` is what the thread waits for this moment, for `explain`.
     """
 
-    __slots__ = ("__weakref__", "_events", "_fd", "_interrupted", "_owner", "_poll", "_poller", "_wakeup", "host", "limit", "on", "unpark")
+    __slots__ = (
+        "__weakref__",
+        "_events",
+        "_fd",
+        "_interrupted",
+        "_longest",
+        "_owner",
+        "_poll",
+        "_poller",
+        "_wakeup",
+        "host",
+        "limit",
+        "on",
+        "unpark",
+    )
 
     def __init__(self) -> None:
         self._owner = weakref.ref(threading.current_thread())
@@ -91,6 +108,7 @@ class Waiter:
         self.limit: tuple[float, float] | None = None
         self.on: object = None
         self._interrupted = False
+        self._longest = LONGEST_IN_MAIN if threading.current_thread() is threading.main_thread() else LONGEST
         self._fd = -1
         self._events = 0
         self._poller = None
@@ -113,13 +131,13 @@ class Waiter:
         if self._interrupted:
             self._interrupted = False
             raise KeyboardInterrupt
-        timeout = LONGEST
+        timeout = self._longest
         if deadline is not None:
             timeout = deadline - monotonic()
             if timeout < 0.0:
                 timeout = 0.0
-            elif timeout > LONGEST:
-                timeout = LONGEST
+            elif timeout > self._longest:
+                timeout = self._longest
         self.on = on
         if self._poller is None:
             return self._select(timeout, fd, events)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -20,6 +23,7 @@ from actors.waiting import READ, WRITE, Answer, Waiter, check_timeout, current, 
 from tests.actors.interrupts import interrupted
 from tests.conftest import LeakWatch
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 BOUND = 30.0  # what would wait for ever ends here instead
 
 
@@ -381,3 +385,25 @@ def test_sleep_sleeps() -> None:
 def test_sleep_refuses_what_is_no_time(seconds: float) -> None:
     with pytest.raises(ValueError, match="seconds"):
         sleep(seconds)
+
+
+def test_a_signal_that_another_thread_took_ends_the_main_threads_wait() -> None:
+    """The kernel may hand a signal of the process to any thread; the main thread's system call goes on then."""
+    code = """
+import os, signal, threading
+from actors.waiting import current
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # so that it is the other one for sure
+def other():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait(60)
+try:
+    threading.Thread(target=other, daemon=True).start()
+    while True:
+        current().wait(None)
+except KeyboardInterrupt:
+    print("ended", flush=True)
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=BOUND, check=False, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("ended\n", "")
