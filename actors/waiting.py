@@ -41,8 +41,8 @@ __all__ = [
 
 READ = 1  # select.POLLIN, which Windows does not have
 WRITE = 4  # select.POLLOUT
-# The kernel gives a signal of the process to any of its threads, and CPython then runs the handler on the main thread: at its next bytecode,
-# which a poll without an end would never reach.
+# The kernel gives a signal of the process to any of its threads, and CPython then runs the handler on the main thread: at its next
+# bytecode, which a poll without an end would never reach.
 LONGEST_IN_MAIN = 1.0
 LONGEST = 86_400.0  # one poll at most a day: its argument is a C int of milliseconds
 

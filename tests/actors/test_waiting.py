@@ -392,8 +392,10 @@ def test_a_signal_that_another_thread_took_ends_the_main_threads_wait() -> None:
     code = """
 import os, signal, threading
 from actors.waiting import current
+from tests.bus.peers import until_blocked
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # so that it is the other one for sure
 def other():
+    until_blocked(threading.main_thread())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.kill(os.getpid(), signal.SIGINT)
     threading.Event().wait(60)
