@@ -2,8 +2,8 @@
 
 Guarantees
 - A message is taken whole or not at all, and frames never interleave, whoever sends from however many threads.
-- It is bounded in bytes; one larger message fits when it is empty. Over the bound `send` waits until its deadline, and then nothing of that
-  message was taken; `offer` never waits.
+- It is bounded in bytes and in messages; one larger message fits when it is empty. Over the bound `send` waits until its deadline, and then
+  nothing of that message was taken; `offer` never waits.
 - The lock is only ever held across a non-blocking write. So nobody who needs it waits for a peer that stopped reading.
 - Ctrl-C at any bytecode neither tears a frame nor sends a byte twice: what the kernel took is recorded in the C call that gave it to the
   kernel.
@@ -24,9 +24,10 @@ from typing import Any, Literal, Protocol
 from actors.errors import Broken, BusError, NotSent
 from actors.waiting import Waiter, current
 
-__all__ = ["MAX_BYTES", "Outbox"]
+__all__ = ["MAX_BYTES", "MAX_MESSAGES", "Outbox"]
 
 MAX_BYTES = 4 * 1024 * 1024
+MAX_MESSAGES = 100_000  # of one byte each, these take as much memory as the bytes may
 LOW_WATER = 4  # congestion is over below a quarter of the bound
 MARK = 0.1
 JOIN_BYTES = 128 * 1024  # small frames that wait together are written together, up to this much at a time
@@ -52,6 +53,7 @@ class Outbox:
         "_lock",
         "_marks",
         "_max_bytes",
+        "_max_messages",
         "_queue",
         "_size",
         "_sock",
@@ -72,6 +74,7 @@ class Outbox:
         failed: Callable[[OSError], BusError],
         drained: Callable[[], None],
         max_bytes: int = MAX_BYTES,
+        max_messages: int = MAX_MESSAGES,
     ) -> None:
         self._lock = Lock()
         self._sock = sock
@@ -80,6 +83,7 @@ class Outbox:
         self._failed = failed
         self._drained = drained
         self._max_bytes = max_bytes
+        self._max_messages = max_messages
         # The frame being written, and behind it how much of it the kernel took: [], [frame] or [frame, taken]. `_queue` waits behind.
         self._current: list[Any] = []
         self._queue: list[bytes] = []
@@ -137,7 +141,7 @@ class Outbox:
             except BaseException:
                 self._ask()
                 raise
-            if self._size >= self._max_bytes:
+            if self._full():
                 self.congested = True
         self._taken()
         return True
@@ -149,7 +153,7 @@ class Outbox:
             with self._lock:
                 if self.ended is not None:
                     raise self.ended.again()
-                if not self._size or self._size + size <= self._max_bytes:
+                if not self._size or self._fits(size):
                     self._take(frame, size, 1)
                     break
                 waiter = self._queue_up()
@@ -170,7 +174,8 @@ class Outbox:
                     raise self.ended.again()
                 end = accepted
                 size = 0
-                while end < len(frames) and self._size + size + len(frames[end]) <= self._max_bytes:
+                room = self._max_bytes - self._size if self._fits(0) else -1
+                while end < len(frames) and size + len(frames[end]) <= room:
                     size += len(frames[end])
                     end += 1
                 if end == accepted and not self._size:
@@ -191,7 +196,7 @@ class Outbox:
         """Take the frame if there is room now. "taken": the kernel has all of it; "skipped": nothing of it was taken."""
         size = len(frame)
         with self._lock:
-            if self.ended is not None or (self._size and self._size + size > self._max_bytes):
+            if self.ended is not None or (self._size and not self._fits(size)):
                 return "skipped"
             self._take(frame, size, 1)
             return "queued" if self._size else "taken"
@@ -216,7 +221,7 @@ class Outbox:
                 self._current[:] = (memoryview(frame)[taken:],)
                 self._size = size - taken
                 self._push()
-                if self._size >= self._max_bytes:
+                if self._full():
                     self.congested = True
 
     def append(self, frame: bytes) -> None:
@@ -224,6 +229,13 @@ class Outbox:
         with self._lock:
             if self._flushing and frame:
                 self._take(frame, len(frame), 0)
+
+    def _fits(self, size: int) -> bool:
+        """Whether a frame of that size may wait behind the others."""
+        return self._size + size <= self._max_bytes and len(self._queue) < self._max_messages
+
+    def _full(self) -> bool:
+        return self._size >= self._max_bytes or len(self._queue) >= self._max_messages
 
     def _take(self, frame: bytes, size: int, messages: int) -> None:
         # Stores without a call between them: an interrupt finds the frame taken or not.
@@ -242,7 +254,7 @@ class Outbox:
                 raise
         else:
             self._mark(self.bytes - size)
-        if self._size >= self._max_bytes:
+        if self._full():
             self.congested = True
 
     def _mark(self, offset: int) -> None:
@@ -298,7 +310,7 @@ class Outbox:
         elif self._behind and not self._size:
             self._behind = False  # before it is so: the other way round, an interrupt would leave it True and nobody writing
             self._backlog(False)
-        if self.congested and self._size <= self._max_bytes // LOW_WATER:
+        if self.congested and self._size <= self._max_bytes // LOW_WATER and len(self._queue) <= self._max_messages // LOW_WATER:
             self.congested = False
             self._wake()
             self._drained()

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from actors import outbox as outbox_module
 from actors import waiting
 from actors.errors import Broken, BusError, Closed, NotSent
-from actors.outbox import JOIN_BYTES, LOW_WATER, Outbox
+from actors.outbox import JOIN_BYTES, LOW_WATER, MAX_MESSAGES, Outbox
 from tests.actors.interrupts import interrupted
 
 BOUND = 30.0
@@ -32,7 +32,7 @@ class Wire:
     The kernel gives the next of `answers` to each write: how many bytes it takes at most, or what it raises. Without one it takes `room`.
     """
 
-    def __init__(self, *, room: int = 0, max_bytes: int = MAX) -> None:
+    def __init__(self, *, room: int = 0, max_bytes: int = MAX, max_messages: int = MAX_MESSAGES) -> None:
         self.answers: list[Answer] = []
         self.room = room
         self.gone = bytearray()
@@ -47,6 +47,7 @@ class Wire:
             failed=self.failed,
             drained=self.count_drained,
             max_bytes=max_bytes,
+            max_messages=max_messages,
         )
 
     def send(self, data: bytes | memoryview, /) -> int:
@@ -561,3 +562,59 @@ def test_frames_of_many_threads_never_interleave() -> None:
     frames = [frame.split(b":") for frame in bytes(wire.gone)[1:-1].split(b"><")]
     for sender in range(senders):
         assert [int(number) for name, number in frames if name == b"%d" % sender] == list(range(each))
+
+
+# --- the bound in messages, and ages ---
+
+
+def test_it_is_bounded_in_messages_too() -> None:
+    wire = Wire(max_messages=4)
+    for number in range(5):  # one is being written, four wait
+        wire.outbox.send(b"%d" % number, monotonic())
+    assert wire.outbox.congested
+    assert wire.outbox.offer(b"x") == "skipped"
+    with pytest.raises(NotSent):
+        wire.outbox.send(b"x", monotonic())
+    with pytest.raises(NotSent) as caught:
+        wire.outbox.send_many([b"x", b"y"], monotonic())
+    assert caught.value.accepted == 0
+    wire.room = MAX
+    wire.outbox.flush()
+    assert bytes(wire.gone) == b"01234"
+    assert not wire.outbox.congested
+    assert wire.drained == 1
+    wire.outbox.send(b"x", monotonic())
+
+
+def test_what_is_sent_together_waits_as_one() -> None:
+    wire = Wire(max_messages=2)
+    wire.outbox.send_many([b"1"] * 50, monotonic())
+    wire.outbox.send_many([b"2"] * 20, monotonic())
+    wire.outbox.send_many([b"3"] * 20, monotonic())
+    with pytest.raises(NotSent):
+        wire.outbox.send_many([b"4"], monotonic())
+
+
+def test_the_age_of_the_oldest_byte_that_the_kernel_has_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(outbox_module, "monotonic", lambda: now)
+    wire = Wire(room=10)
+    wire.outbox.send(b"x" * 5, None)
+    assert wire.outbox.oldest() is None
+    wire.room = 0
+    wire.outbox.send(b"a" * 10, None)
+    assert wire.outbox.oldest() == 100.0
+    now = 101.0
+    wire.outbox.send(b"b" * 10, None)
+    now = 101.01  # too soon for a mark of its own
+    wire.outbox.send(b"c" * 10, None)
+    now = 102.0
+    wire.outbox.send(b"d" * 10, None)
+    assert wire.outbox.oldest() == 100.0
+    for taken, oldest in ((9, 100.0), (1, 101.0), (19, 101.0), (1, 102.0), (9, 102.0)):
+        wire.answers = [taken, 0]
+        wire.outbox.flush()
+        assert wire.outbox.oldest() == oldest
+    wire.answers = [1]
+    wire.outbox.flush()
+    assert wire.outbox.oldest() is None
