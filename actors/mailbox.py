@@ -89,7 +89,7 @@ class Mailbox(Generic[T]):
         self._pause = pause
         self._resume = resume
         self._direct: Callable[[Waiter, float | None], tuple[bool, T | None]] | None = None
-        self._waiters: list[Parked] = []
+        self.awaited = self._waiters = list[Parked]()  # the same list, for a look from outside
         self._bell: Wakeup | None = None
         self.ended: BusError | None = None
         self.lost = 0

@@ -209,23 +209,26 @@ class Reader:
             self.give_back()
             return CANNOT
         item: Any = None
+        mailbox = self._mailbox
+        assert mailbox is not None
         try:
             with loan.lock:
                 # Between the caller's look at the mailbox and here, the reader thread may have delivered or taken the socket back.
-                if self.loan is loan and not self.closing and self._mailbox is not None and self._mailbox.idle:
+                if self.loan is loan and not self.closing and mailbox.idle:
                     loan.uses += 1
-                    if self.dirty or waiter.wait(deadline, self.fd, READ, self._mailbox):
+                    if self.dirty or waiter.wait(deadline, self.fd, READ, mailbox):
                         self.fill_one()
                         if self.dirty:
                             # Stores only: the item is in `sole` or in `item`.
                             item, self.sole = self.sole, None
                             self.dirty = False
-            self._leave(loan)
+            if loan.unswept or mailbox.awaited:
+                self._leave(loan)
             return True, item
         except BaseException:
-            if item is not None and self._mailbox is not None:
-                self._mailbox.keep(item)
-                self._mailbox.put_back()
+            if item is not None:
+                mailbox.keep(item)
+                mailbox.put_back()
             self._leave(loan)
             raise
 

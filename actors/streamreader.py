@@ -54,6 +54,7 @@ class StreamReader(Reader):
 
     __slots__ = (
         "_discarded",
+        "_fresh",
         "_framing",
         "_over",
         "_parsed",
@@ -95,6 +96,7 @@ class StreamReader(Reader):
         self._over = over
         self._discarded = discarded
         self._unparsed: Unparsed | None = None  # None: no bytes but those of delivered messages
+        self._fresh: list[bytes] = []  # with `dirty`: what `fill_one` has read, while there is nothing unparsed
         self._parsed: tuple[Iterator[Message], int] | None = None
 
     def _fill(self) -> None:
@@ -109,23 +111,32 @@ class StreamReader(Reader):
 
     def fill_one(self) -> None:
         """Read; most often it is one message, and that stays in `sole` for the thread that waits for it."""
-        if self.dirty:
+        if self.dirty or self._unparsed is not None:
             self._fill()
             return
-        if not self._read():
+        fresh = self._fresh
+        self.dirty = True
+        try:
+            fresh.extend(map(self.sock.recv, READ_ONCE))
+        except (BlockingIOError, InterruptedError):
+            self.dirty = False
             return
-        unparsed = self._unparsed
-        if unparsed is not None and len(unparsed.chunks) == 1:
-            data = unparsed.chunks[0]
-            sole = self._framing.sole(data, self.max_size) if data else None
-            if sole is not None and len(data) < READ_SIZE:
-                message = Message(sole, self._source, data[0] == TEXT_MARK if self._framing.marks_text else None)
-                size = self.bytes_in + len(sole)
-                # One commit: stores and no call between them.
-                self._unparsed, self.sole = None, message
-                self.messages_in += 1
-                self.bytes_in = size
-                return
+        except OSError as exc:
+            self.dirty = False
+            self._read_failed(exc)
+            return
+        data = fresh[0]
+        framing = self._framing
+        sole = framing.sole(data, self.max_size) if data else None
+        if sole is not None and len(data) < READ_SIZE:
+            message = Message(sole, self._source, data[0] == TEXT_MARK if framing.marks_text else None)
+            size = self.bytes_in + len(sole)
+            # One commit: stores and no call between them.
+            self.sole = message
+            del fresh[:]
+            self.messages_in += 1
+            self.bytes_in = size
+            return
         self._fill()
 
     def _read(self) -> bool:
@@ -153,6 +164,10 @@ class StreamReader(Reader):
             self.sole, self._parsed = None, parsed
         if self._parsed is not None:
             self._hand_on()
+        if self._fresh:
+            read = Unparsed(self._fresh[:])
+            self._unparsed = read
+            del self._fresh[:]
         unparsed = self._unparsed
         if unparsed is None or not unparsed.chunks:
             return False
@@ -190,7 +205,7 @@ class StreamReader(Reader):
     @property
     def unparsed_bytes(self) -> int:
         unparsed = self._unparsed
-        return 0 if unparsed is None else sum(map(len, unparsed.chunks))
+        return sum(map(len, self._fresh)) + (0 if unparsed is None else sum(map(len, unparsed.chunks)))
 
     def _hand_over(self) -> None:
         """What comes next is for the reader thread, which no interrupt reaches. With the right to read."""
@@ -277,6 +292,7 @@ class StreamReader(Reader):
         self.fill = self._discard
         self.dirty = False
         self._unparsed = None
+        self._fresh.clear()
 
     def _discard(self) -> None:
         dead = False
