@@ -61,7 +61,10 @@ class Client:
         frame = actor.frame(message)
         outbox = actor.outbox
         if current().host is not actor.lane:
-            outbox.send(frame, deadline_after(timeout))
+            if timeout is not SEND_TIMEOUT:
+                check_timeout(timeout)
+            if not outbox.try_send(frame):
+                outbox.send(frame, deadline_after(timeout))
         elif outbox.congested:
             raise NotSent(actor.remote_address, f"{len(outbox)} bytes are still waiting for it to read, and a callback never waits")
         else:

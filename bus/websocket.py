@@ -111,7 +111,7 @@ class Session(WebSocketClient):
 
     def receive(self, timeout: float | None = None) -> Message | None:
         """The next message; None after `timeout` seconds without one. PeerClosed, Broken or Closed at the end, as `Connection.receive`."""
-        return self._mailbox.get(deadline_after(timeout))
+        return self._mailbox.get(None if timeout is None else deadline_after(timeout))
 
     def __iter__(self) -> Self:
         """The messages until the client closes in order, or this server does."""
