@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from actors.errors import Broken
 from actors.mailbox import Mailbox
-from actors.poller import ERR, HUP, OUT, interest
+from actors.poller import ERR, HUP, IN, OUT, interest
 from actors.waiting import READ, Waiter, current
 from actors.wakeup import PORTABLE
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from actors.readerthread import ReaderThread
 
-__all__ = ["ENDED", "FULL", "LENT", "PAUSED", "RETRY", "SERVING", "SPECIAL", "Reader"]
+__all__ = ["ENDED", "FULL", "LENT", "PAUSED", "READ_ON", "RETRY", "SERVING", "SPECIAL", "Reader"]
 
 # Why a socket is not polled for input.
 FULL = 1  # the mailbox is above high water
@@ -49,6 +49,7 @@ UNREGISTERED = -1
 UNKNOWN = -2
 
 RETRY = 0.001
+READ_ON = 0.02  # when to look again for what TLS has to read, or to say
 CANNOT = (False, None)
 
 
@@ -185,6 +186,13 @@ class Reader:
                     self.fill()
             finally:
                 self.read_lock.release()
+
+    def read_on(self) -> None:
+        """Read although no poller calls (TLS has decrypted more than was asked for), as soon as reading is wanted. On the reader thread."""
+        if self.gates & ~ENDED:
+            self.thread.call_later(READ_ON, self.read_on)
+        elif not self.closing:
+            self.on_ready(IN)
 
     def crashed(self, exc: BaseException) -> None:
         """Reading raised what it never should. It costs this socket, and whoever waits for it hears why."""

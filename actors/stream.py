@@ -24,8 +24,7 @@ from actors.mailbox import MAX_MESSAGES, Mailbox
 from actors.message import Message, Sendable, encode, weigh
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.outbox import Outbox
-from actors.poller import IN
-from actors.reader import ENDED, FULL, SERVING
+from actors.reader import FULL, READ_ON, SERVING
 from actors.readerthread import ReaderThread, Timer
 from actors.stall import STALL_TIMEOUT, StallWatch
 from actors.states import MOVES, State
@@ -42,7 +41,6 @@ log = logging.getLogger("actorbus.stream")
 
 MAX_SIZE = 16 * 1024 * 1024
 LINGER = 5.0
-READ_ON = 0.02
 ACK_LOOKS = (0.0002, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # when to look whether the peer's TCP has acknowledged
 
 
@@ -75,7 +73,7 @@ class StreamActor(SocketActor):
         sock.setblocking(False)
         self.encrypted = hasattr(sock, "peer_certificate")  # a TlsSocket
         if self.encrypted:
-            sock.loop, sock.read_on = loop, lambda: loop.call_soon(self._read_on)  # type: ignore[attr-defined]
+            sock.loop, sock.read_on = loop, lambda: loop.call_soon(self.reader.read_on)  # type: ignore[attr-defined]
         self.remote_address = remote_address
         self.local_address = local_address
         self.framing = framing
@@ -129,14 +127,7 @@ class StreamActor(SocketActor):
         self.reader.start()
         self.framing.begin(self)
         if self.encrypted:
-            self.loop.call_soon(self._read_on)
-
-    def _read_on(self) -> None:
-        """Read what is decrypted already, of which no poller knows, as soon as reading is wanted."""
-        if self.reader.gates & ~ENDED:
-            self.loop.call_later(READ_ON, self._read_on)
-        elif self.state is not State.GONE:
-            self.reader.on_ready(IN)
+            self.loop.call_soon(self.reader.read_on)
 
     def when_ready(self, call: Callable[[StreamActor], object]) -> None:
         """Call it once messages can come. On the reader thread, where it was opened."""

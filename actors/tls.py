@@ -3,6 +3,9 @@
 An `ssl.SSLSocket` wants the same bytes again after a partial write and hides what it has decrypted from a poller; an `SSLObject` between
 two memory buffers does neither. Its state must not be torn by an interrupt, so once a reader thread works for the socket only that thread
 encrypts and decrypts; for every other the socket is never ready, and what is sent is queued.
+
+What it raises is an `ssl.SSLError` with the words of `actors.tlswords` for its text, or the OSError of the socket; if a write fails, the
+alert in which the peer has said why comes first.
 """
 
 from __future__ import annotations

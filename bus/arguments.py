@@ -18,20 +18,19 @@ from bus.endpoints import Endpoint
 if TYPE_CHECKING:
     import ssl
 
-    from actors.certificates import Credentials
+    from actors.certificates import Credentials, Path
 
 __all__ = [
     "VERBS",
     "WEBSOCKET",
     "FramingName",
     "Own",
-    "Path",
     "check_backoff",
     "check_callable",
     "check_framing",
     "check_liveness",
-    "check_name",
     "check_positive",
+    "check_server_hostname",
     "check_threads",
     "check_tls",
     "loop_for",
@@ -51,7 +50,6 @@ ENCRYPTED = ("tls", "wss")
 
 FramingName = Literal["length", "etx", "lines", "raw"]
 Own = Literal["own"] | None
-Path = str | os.PathLike[str]
 
 
 def check_framing(name: str) -> Framing:
@@ -150,7 +148,7 @@ def check_tls(
     return Credentials(load(), load)
 
 
-def check_name(server_hostname: str | None, scheme: str) -> None:
+def check_server_hostname(server_hostname: str | None, scheme: str) -> None:
     if server_hostname is None:
         return
     if scheme not in ENCRYPTED:

@@ -22,13 +22,12 @@ from bus.arguments import (
     WEBSOCKET,
     FramingName,
     Own,
-    Path,
     check_backoff,
     check_callable,
     check_framing,
     check_liveness,
-    check_name,
     check_positive,
+    check_server_hostname,
     check_threads,
     check_tls,
     loop_for,
@@ -40,6 +39,8 @@ from bus.websocket import check_pings
 
 if TYPE_CHECKING:
     import ssl
+
+    from actors.certificates import Path
 
 __all__ = ["connect"]
 
@@ -120,7 +121,7 @@ def connect(
     check_positive(outbox_bytes, "outbox_bytes")
     check_timeout(stall_timeout, "stall_timeout")
     check_threads(threads)
-    check_name(server_hostname, endpoint.scheme)
+    check_server_hostname(server_hostname, endpoint.scheme)
     credentials = check_tls(endpoint.scheme, server=False, tls=tls, cert=cert, key=key, ca=ca)
     context = None if credentials is None else credentials.context
     check_liveness(endpoint.scheme, framing_, heartbeat, user_timeout)

@@ -19,7 +19,6 @@ from bus.arguments import (
     VERBS,
     WEBSOCKET,
     FramingName,
-    Path,
     check_framing,
     check_liveness,
     check_positive,
@@ -33,6 +32,8 @@ from bus.websocket import Route, check_pings, make_door
 
 if TYPE_CHECKING:
     import ssl
+
+    from actors.certificates import Path
 
 __all__ = ["serve"]
 

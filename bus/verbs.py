@@ -21,7 +21,6 @@ from bus.arguments import (
     VERBS,
     FramingName,
     Own,
-    Path,
     check_framing,
     check_liveness,
     check_positive,
@@ -37,6 +36,8 @@ from bus.listener import Listener
 
 if TYPE_CHECKING:
     import ssl
+
+    from actors.certificates import Path
 
 __all__ = ["bind", "explain", "join", "listen", "shutdown"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import ssl
 from collections.abc import Callable
@@ -240,3 +241,65 @@ def test_a_peer_that_only_talks_tls_keeps_nobody_waiting(certificate: Certificat
         with pytest.raises(BlockingIOError):
             near.recv(100)
         assert len(trickle) == len(record) - count
+
+
+def deliver(near: TlsSocket, wire: Wire, data: bytes, chance: random.Random) -> bytes:
+    """What comes out of the bytes, which come in pieces of whatever size."""
+    out = b""
+    while data:
+        size = chance.choice((1, 2, 5, 17, 300, 70_000))
+        wire.coming, data = wire.coming + data[:size], data[size:]
+        try:
+            while more := near.recv(chance.choice((1, 100, 65_536))):
+                out += more
+        except BlockingIOError:
+            pass
+    return out
+
+
+@pytest.mark.parametrize("server_side", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+def test_however_the_bytes_are_cut_the_same_comes_out(seed: int, server_side: bool, certificate: Certificate) -> None:
+    chance = random.Random(seed)
+    near, wire, far, _ = pair(certificate, server_side=server_side)
+    sent = chance.randbytes(50_000)
+    for _ in range(3):
+        if not server_side:
+            with pytest.raises(BlockingIOError):
+                near.recv(100)
+        far.carry(wire)
+        far.shake()
+        assert deliver(near, wire, far.outgoing.read(), chance) == b""
+    far.carry(wire)
+    assert far.shake()
+    far.tls.write(sent)
+    assert deliver(near, wire, far.outgoing.read(), chance) == sent
+
+
+@pytest.mark.parametrize("server_side", [True, False])
+@pytest.mark.parametrize("seed", range(30))
+def test_whatever_bit_is_flipped_nothing_false_comes_out(seed: int, server_side: bool, certificate: Certificate) -> None:
+    chance = random.Random(seed)
+    near, wire, far, _ = pair(certificate, server_side=server_side)
+    sent = chance.randbytes(3000)
+    spoilt = chance.randrange(2500 if server_side else 4500)  # of all that comes: the handshake, and then the messages
+    got, count = b"", 0
+    try:
+        for step in range(5):
+            if not server_side and not step:
+                with pytest.raises(BlockingIOError):
+                    near.recv(100)
+            far.carry(wire)
+            if far.shake():
+                far.tls.write(sent[count : count + 600])
+                count += 600
+            data = bytearray(wire.coming + far.outgoing.read())
+            wire.coming = b""
+            if 0 <= spoilt < len(data):
+                data[spoilt] ^= 1 << chance.randrange(8)
+            spoilt -= len(data)  # below 0 from then on
+            got += deliver(near, wire, bytes(data), chance)
+    except ssl.SSLError:  # ours, or that of the other end, which saw another handshake
+        assert spoilt < 0
+    assert sent.startswith(got)
+    assert spoilt < 0 or got == sent[:count]

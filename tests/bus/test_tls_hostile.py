@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import ssl
@@ -98,9 +99,7 @@ def test_who_closes_in_the_handshake_is_a_connect_error(scheme: str, certificate
 
 @each_scheme
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"])
-def test_who_never_shakes_hands_is_sent_away(scheme: str, said: bytes, certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
-    defaults: Any = TlsStreamActor.__init__.__kwdefaults__
-    monkeypatch.setitem(defaults, "handshake_timeout", 0.2)  # with tls:// it is no option
+def test_who_never_shakes_hands_is_sent_away(scheme: str, said: bytes, certificate: Certificate) -> None:
     diary = Diary()
     with serve(scheme, certificate, diary=diary, handshake_timeout=0.2) as server, Peer.to(server.address) as peer:
         peer.sock.sendall(said)
@@ -110,6 +109,22 @@ def test_who_never_shakes_hands_is_sent_away(scheme: str, said: bytes, certifica
             assert take(conn).text == "goes on"
             assert diary.next()[0] == "connect"
             assert diary.entries.empty()
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"])
+def test_who_never_shakes_hands_with_a_listener_is_sent_away(
+    said: bytes, certificate: Certificate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "actorbus")
+    defaults: Any = TlsStreamActor.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "handshake_timeout", 0.2)  # for a listener it is no option
+    with bus.listen("tls://127.0.0.1:0", tls=certificate.server()) as listener, Peer.to(listener.address) as peer:
+        peer.sock.sendall(said)
+        until_closed(peer)
+        until(lambda: "no TLS handshake within 0.2 s" in caplog.text)
+        with connect("tls", listener, certificate) as near, listener.accept() as far:
+            near.send("goes on")
+            assert take(far).text == "goes on"
 
 
 def test_one_who_trickles_a_client_hello_gets_in(certificate: Certificate) -> None:

@@ -12,13 +12,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
 import bus
 from tests.bus.peers import WAIT, InThread, inet, until
-from tests.bus.test_tls import TlsPeer, connect, each_scheme, serve, take
-from tests.bus.test_tls_trust import serve_with, visit
+from tests.bus.test_tls import TlsPeer, connect, each_scheme, echo, serve, take
+from tests.bus.test_tls_trust import files, serve_with, visit
 from tests.certificates import Authority, Certificate
 
 pytestmark = pytest.mark.usefixtures("no_proxy_of_this_machine")
@@ -180,6 +182,29 @@ def test_a_client_that_offers_protocols(scheme: str, servers: list[str] | None, 
     with serve(scheme, certificate, tls=choosing) as server, connect(scheme, server, certificate, tls=offering) as conn:
         conn.send("hello")
         assert take(conn).text == "hello"
+
+
+@each_scheme
+def test_a_link_is_made_again_and_hears_why_it_is_not(scheme: str, authority: Authority) -> None:
+    """A client that is refused in TLS 1.3 is connected and refused, again and again: that is no storm, and the reason is told."""
+    told: SimpleQueue[tuple[str, bus.BusError | None]] = SimpleQueue()
+    again: dict[str, Any] = {"reconnect": True, "backoff": (0.001, 0.05), "on_state": lambda *state: told.put(state)}
+    with socket.socket() as place:  # holds the port while nobody listens there
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(("127.0.0.1", 0))
+        url = f"{scheme}://127.0.0.1:{place.getsockname()[1]}"
+        with bus.serve(url, echo, **files(authority.sign("comes and goes"))):
+            conn = bus.connect(url, ca=authority.own.certificate, timeout=WAIT, **again)
+            conn.send("before")
+            assert take(conn).text == "before"
+        with conn:
+            with bus.serve(url, echo, **files(authority.sign("strict again")), ca=authority.own.certificate):
+                while "asks for a certificate" not in str(told.get(timeout=WAIT)[1]):
+                    pass
+            with bus.serve(url, echo, **files(authority.sign("is back"))):
+                until(lambda: "is back" in repr(conn.peer_certificate))  # a message for the one before would be unconfirmed
+                conn.send("after", timeout=WAIT)
+                assert take(conn).text == "after"
 
 
 def test_a_client_that_leaves_at_once_with_tickets_unread_has_said_all(certificate: Certificate) -> None:
