@@ -38,6 +38,21 @@ COMPRESS_FROM = 64  # bytes; below that it makes messages longer
 TAIL = b"\x00\x00\xff\xff"  # what a flushed deflate block ends with, and RFC 7692 leaves out
 
 
+_keys: list[bytes] = []  # for frames to come: fetched one by one, the system's randomness costs more than the masking
+KEYS = 256
+
+
+def _more_keys() -> bytes:
+    """Unpredictable, each used once (RFC 6455, section 5.3)."""
+    random = os.urandom(4 * KEYS)
+    _keys.extend(random[start : start + 4] for start in range(4, len(random), 4))
+    return random[:4]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keys.clear)  # the parent has these, too
+
+
 def build_frame(first: int, payload: bytes, masked: bool) -> bytes:
     """One frame. `first` is its first byte, flags and opcode; `masked` as a client has to.
 
@@ -53,7 +68,10 @@ def build_frame(first: int, payload: bytes, masked: bool) -> bytes:
     else:
         head = bytes((first, bit | 127)) + size.to_bytes(8, "big")
     if masked:
-        key = os.urandom(4)
+        try:
+            key = _keys.pop()
+        except IndexError:
+            key = _more_keys()
         return b"".join((head, key, apply_mask(payload, key)))
     return head + payload
 
