@@ -9,6 +9,7 @@ import select
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -466,7 +467,8 @@ def test_bytes_that_wait_are_copies() -> None:
 
 def test_a_peer_that_takes_nothing_is_given_up_after_stall_timeout() -> None:
     with pair(stall_timeout=0.2) as (conn, _):
-        fill_up(conn)
+        with suppress(bus.Broken):  # on a busy machine it is given up before it is full
+            fill_up(conn)
         with pytest.raises(bus.Broken, match="has not read for 0.2 s"):
             conn.receive(timeout=WAIT)
         with pytest.raises(bus.Broken, match=r"has not read for 0\.2 s"):
@@ -476,8 +478,8 @@ def test_a_peer_that_takes_nothing_is_given_up_after_stall_timeout() -> None:
 
 def test_a_send_that_waits_learns_that_the_peer_is_given_up() -> None:
     with pair(stall_timeout=0.3) as (conn, _):
-        fill_up(conn)
         with pytest.raises(bus.Broken, match="has not read"):
+            fill_up(conn)
             conn.send(b"x" * 65_536, timeout=None)
 
 
