@@ -26,7 +26,7 @@ from adapters.scriptling.runtime import client as client_module
 from adapters.scriptling.runtime import http, serving
 from tests.adapters.command import Command, run, write
 from tests.bus.peers import WAIT, InThread, Peer, until
-from tests.certificates import make_certificate
+from tests.certificates import Certificate
 
 
 @pytest.fixture(autouse=True)
@@ -241,16 +241,21 @@ class TestServe:
         with serve(origins=["https://elsewhere.example"]) as server, visit(server, origin="https://elsewhere.example") as conn:
             assert text(conn) == "hi"
 
-    def test_with_a_certificate_clients_come_by_wss(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("given", ["context", "files"])
+    def test_with_a_certificate_clients_come_by_wss(self, certificate: Certificate, given: str) -> None:
         runtime.http.websocket("/ws", lambda client: client.send("hi"))
-        certificate = make_certificate(tmp_path, "here", "IP:127.0.0.1")
-        with serve(tls=certificate.server()) as server:
+        options = {"tls": certificate.server()} if given == "context" else {"cert": certificate.certificate, "key": certificate.key}
+        with serve(**options) as server:
             with bus.connect(f"wss://{server.address}/ws", timeout=WAIT, tls=certificate.client(), proxy=False) as conn:
                 assert text(conn) == "hi"
             with pytest.raises(bus.ConnectFailed):
                 visit(server)
-        with pytest.raises(TypeError, match="SSLContext"):
-            serve(tls="certificate.pem")
+
+    @pytest.mark.parametrize("wrong", [{"tls": "certificate.pem"}, {"cert": 5}, {"key": "key.pem"}])
+    def test_what_is_no_certificate_is_said(self, wrong: dict[str, Any]) -> None:
+        runtime.http.websocket("/ws", print)
+        with pytest.raises((TypeError, ValueError), match=next(iter(wrong))):
+            serve(**wrong)
 
     def test_a_program_may_serve_twice(self) -> None:
         runtime.http.websocket("/ws", lambda client: client.send("hi"))

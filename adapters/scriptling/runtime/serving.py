@@ -15,6 +15,7 @@ from adapters.scriptling.runtime import http
 from adapters.scriptling.runtime.client import session_handler
 from adapters.scriptling.runtime.http import Function, Route
 from adapters.scriptling.websocket import MAX_SIZE
+from bus.arguments import Path
 from bus.endpoints import split_address
 
 if TYPE_CHECKING:
@@ -28,15 +29,23 @@ ADDRESS = "127.0.0.1:8000"
 Table: TypeAlias = "dict[str, Callable[[bus.Session], object]]"
 
 
-def serve(address: str = ADDRESS, origins: Sequence[str] | None = None, *, tls: ssl.SSLContext | None = None) -> bus.Server:
+def serve(
+    address: str = ADDRESS,
+    origins: Sequence[str] | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
+    cert: Path | None = None,
+    key: Path | None = None,
+) -> bus.Server:
     """Serve the routes registered so far on "host:port" (port 0 picks one: see the server's `address`). Returns at once.
 
     The server works until `stop()`, or the end of a `with` block; `wait()` waits for that. A web page may connect from the same origin
-    only, or from `origins` ("*" is any). With `tls`, a context that holds the server's certificate, clients come by `wss://`. Under
-    `actorbus run` these are the script's own routes, and the runner leaves them to it.
+    only, or from `origins` ("*" is any). With `cert` and `key`, the files of the server's certificate and private key (PEM), or with `tls`,
+    a context that holds them, clients come by `wss://`. Under `actorbus run` these are the script's own routes, and the runner leaves them
+    to it.
 
     Raises RuntimeError when nothing is registered, ImportError and AttributeError for a handler that is not there, OSError naming the
-    address (in use, not this machine's), ValueError and TypeError for what is no address or no origin.
+    address (in use, not this machine's) or the file, ValueError and TypeError for what is no address, no origin or no certificate.
 
     >>> @http.websocket("/double")
     ... def double(client):
@@ -51,7 +60,8 @@ def serve(address: str = ADDRESS, origins: Sequence[str] | None = None, *, tls: 
     here = scope.current()
     if not any(route.owner is here for route in http.routes()):
         raise RuntimeError("there is no route to serve: register one with runtime.http.websocket(path, handler)")
-    server = serve_table(address, look_up([here]), origins=origins, tls=tls)
+    secure = tls is not None or cert is not None or key is not None
+    server = serve_table(address, look_up([here]), scheme="wss" if secure else "ws", origins=origins, tls=tls, cert=cert, key=key)
     for route in http.routes():
         route.served = route.served or route.owner is here
     return server
@@ -66,9 +76,9 @@ def look_up(owners: Container[Scope | None]) -> Table:
     return {route.path: session_handler(functions[route], route.owner) for route in http.routes() if route in functions}
 
 
-def serve_table(address: str, table: Table, *, tls: ssl.SSLContext | None = None, **options: Any) -> bus.Server:
+def serve_table(address: str, table: Table, *, scheme: str = "ws", **options: Any) -> bus.Server:
     """Serve what is in the table, and what is added to it later."""
-    return bus.serve(f"{'ws' if tls is None else 'wss'}://{address}", routes=table, tls=tls, max_size=MAX_SIZE, **options)
+    return bus.serve(f"{scheme}://{address}", routes=table, max_size=MAX_SIZE, **options)
 
 
 def _function(route: Route) -> Function:
