@@ -15,11 +15,12 @@ from adapters.scriptling.runtime import http
 from adapters.scriptling.runtime.client import session_handler
 from adapters.scriptling.runtime.http import Function, Route
 from adapters.scriptling.websocket import MAX_SIZE
-from bus.arguments import Path
 from bus.endpoints import split_address
 
 if TYPE_CHECKING:
     import ssl
+
+    from actors.certificates import Path
 
 __all__ = ["ADDRESS", "Table", "look_up", "serve", "serve_table"]
 
