@@ -197,7 +197,7 @@ class WebSocketActor(StreamActor):
         if self.framing.parted:
             self._input_over = False
             self.reader.discard()
-            self.reader.open(ENDED)
+            self.reader.open(ENDED | SPECIAL)
 
     def _parted(self) -> bool:
         return self._input_over or self.framing.parted

@@ -647,6 +647,16 @@ def test_a_refusal_is_a_connect_error_with_its_status_and_text() -> None:
             assert take(conn).text == "in"
 
 
+@pytest.mark.parametrize(
+    "request_", [upgrade(path="/other"), upgrade(Origin="http://evil.example"), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01"]
+)
+def test_who_was_refused_and_leaves_is_forgotten_at_once(request_: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.wshandshake.LINGER", 3600.0)
+    with serve(path="/only", handshake_timeout=3600) as server:
+        assert ask(server.address, request_)[0] >= 400
+        until(lambda: not server._actor._present)
+
+
 # --- on_request ---
 
 PAGE = "<!doctype html><title>ü</title>"
