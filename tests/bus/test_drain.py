@@ -18,6 +18,8 @@ from tests.bus.peers import WAIT, InThread, Peer, fill_up, until
 from tests.bus.test_server import Diary, every_mode
 from tests.bus.test_websocket import take
 
+pytestmark = pytest.mark.usefixtures("no_proxy_of_this_machine")
+
 LONG = 10 * WAIT  # a drain that only ends in time because all is done
 
 each_scheme = pytest.mark.parametrize("scheme", ["tcp", "tls", "unix", "ws", "wss"])

@@ -18,6 +18,8 @@ from tests.bus.peers import WAIT, InThread, Peer, fill_up, inet, until
 from tests.bus.test_drain import LONG, Service, rest_of
 from tests.bus.test_websocket import WebPeer, upgrade
 
+pytestmark = pytest.mark.usefixtures("no_proxy_of_this_machine")
+
 each_scheme = pytest.mark.parametrize("scheme", ["ws", "wss"])
 
 

@@ -120,13 +120,14 @@ class Visitor(Guest):
         self._door = door
         self._timers = []
         self.draining = None
+        self.closing = False
         self.said = b""
         self.begun = False
         self.state = State.OPEN
         self.max_size = MAX_SIZE
         self.remote_address = "somewhere"
         self.lane = SimpleNamespace(admit=lambda *admitted: None, settle=lambda: None)  # type: ignore[assignment]
-        self.outbox = SimpleNamespace(force=self._hear)  # type: ignore[assignment]
+        self.outbox = SimpleNamespace(append=self._hear)  # type: ignore[assignment]
 
     def _hear(self, data: bytes) -> None:
         self.said += data
