@@ -155,6 +155,31 @@ def test_what_the_kernel_had_counts_as_having_come(request: pytest.FixtureReques
         assert stopping.result()
 
 
+@each_scheme
+def test_a_busy_crowd_gets_every_reply_there_is(scheme: str, request: pytest.FixtureRequest) -> None:
+    service = Service(scheme, request, threads=2)
+    crowd = [service.connect() for _ in range(5)]
+
+    def talk(conn: bus.Connection) -> int:
+        replies = 0
+        try:
+            while True:
+                conn.send_many(["more"] * 10)
+                for _ in range(10):
+                    take(conn)
+                    replies += 1
+        except (bus.PeerClosed, bus.Broken):
+            return replies + len(rest_of(conn))
+
+    talking = [InThread(lambda conn=conn: talk(conn)) for conn in crowd]  # type: ignore[misc]
+    until(lambda: len(service.heard) > 100)
+    report = InThread(lambda: service.server.stop(linger=LONG, drain=LONG)).result()
+    assert report == bus.StopReport(True)
+    assert sum(each.result() for each in talking) == len(service.heard)
+    for conn in crowd:
+        conn.close(linger=0)
+
+
 def test_outboxes_are_flushed_however_short_the_linger(request: pytest.FixtureRequest) -> None:
     service = Service("tcp", request, max_size=1 << 26, outbox_bytes=1 << 26)
     with Peer.to(service.server.address, receive_buffer=8192) as peer:
