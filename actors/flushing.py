@@ -5,8 +5,9 @@ from __future__ import annotations
 from time import monotonic
 
 from actors import sockets
+from actors.ackwatch import ACK_LOOKS
 from actors.errors import Closed
-from actors.stream import ACK_LOOKS, State, StreamActor
+from actors.stream import State, StreamActor
 from actors.waiting import current
 
 __all__ = ["flush"]

@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -28,17 +27,19 @@ from actors.mailbox import Mailbox
 from actors.message import Message, Sendable
 from actors.poller import IN
 from actors.reader import SERVING
+from actors.serialline import SerialLine
 from actors.streamreader import READ_SIZE, StreamReader
 
 if TYPE_CHECKING:
     from actors.stream import StreamActor
 
-__all__ = ["Callbacks", "Lane", "SerialLine"]
+__all__ = ["STARTING", "Callbacks", "Lane"]
 
 log = logging.getLogger("actorbus.server")
 
 QUICK = 0.005  # seconds; a client is slow no longer after QUICK_STREAK turns this quick
 QUICK_STREAK = 50
+STARTING = 0  # what a lane's `handling` is until the thread is known
 
 
 class Callbacks:
@@ -55,27 +56,6 @@ class Callbacks:
         self.message = message
         self.connected = connected
         self.disconnected = disconnected
-
-
-class SerialLine:
-    """The server's own thread, for `serial=True`. Its queue holds each client at most once."""
-
-    def __init__(self) -> None:
-        self._lanes: SimpleQueue[Lane | None] = SimpleQueue()
-        self.started = crew.run(self._work)
-
-    def add(self, lane: Lane) -> None:
-        self._lanes.put(lane)
-
-    def stop(self) -> None:
-        self._lanes.put(None)
-
-    def _work(self) -> None:
-        while True:
-            lane = self._lanes.get()
-            if lane is None:
-                return
-            lane.drain_apart()
 
 
 class _Delivery:
@@ -106,6 +86,8 @@ class Lane(StreamReader):
         "_apart",
         "_callbacks",
         "_finished",
+        "_handled",
+        "_inside",
         "_left",
         "_met",
         "_muted",
@@ -115,12 +97,15 @@ class Lane(StreamReader):
         "_quick",
         "_scope",
         "_serial",
+        "_unseen",
         "_when_finished",
         "actor",
         "client",
         "ended",
         "enter",
+        "handling",
         "pending",
+        "receiving",
         "running",
         "slow",
     )
@@ -160,6 +145,12 @@ class Lane(StreamReader):
         self._met = callbacks.connected is None  # so that `disconnected` is not told of one that `connected` never saw
         self._muted = False  # a callback raised, or we closed: no message is handed out any more
         self._finished = False  # the last callback has run
+        self._inside = False  # drained on another thread than the one with the baton, this moment
+        self._unseen = 0  # messages that came out of `pending` when no callback was to see them any more
+        self._handled: Callable[[], object] | None = None
+        # Of a session handler, and written by its thread: which thread that is while it is under way, and whether it waits for a message.
+        self.handling: int | None = None
+        self.receiving = False
 
     def admit(self, callbacks: Callbacks, client: Any) -> None:
         """From now on there is a client, with these callbacks. On the reader thread, before any message."""
@@ -175,6 +166,17 @@ class Lane(StreamReader):
     def waiting(self) -> int:
         """Messages and callbacks that nobody has seen yet."""
         return len(self.pending) + (0 if self._mailbox is None else len(self._mailbox))
+
+    @property
+    def unhandled(self) -> int:
+        """Messages that have come and that nobody has seen, or will: exact once it is closed and its callback has returned."""
+        left = self._unseen + sum(type(item) is Message for item in list(self.pending))
+        return left if self._mailbox is None else left + len(self._mailbox) + self._mailbox.discarded
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a callback of its runs, or its session handler, this moment. From any thread."""
+        return self._inside or self.thread.serves(self) or (self.handling is not None and not self.receiving)
 
     def deliver_to(self, mailbox: Mailbox[Message]) -> None:
         """From now on messages go there and not to the callback: somebody receives them. On the reader thread, before any message."""
@@ -228,6 +230,25 @@ class Lane(StreamReader):
         self.thread.call_soon(self.settle)
         return True
 
+    def when_handled(self, reason: BusError, call: Callable[[], object]) -> None:
+        """Have `call()` run once all that has come was handled; a session handler, which is told that no more comes, has to return first.
+        On the reader thread, when the client is read no more.
+        """
+        self._handled = call
+        if self._mailbox is not None:
+            self._mailbox.end(reason)
+        self.pending.append(lambda: self.thread.call_soon(self._maybe_handled))
+        self.thread.call_soon(self.settle)
+
+    def _maybe_handled(self) -> None:
+        if self.handling is None and self._handled is not None:
+            self._handled()
+
+    def handler_returned(self) -> None:
+        """The session handler is through; on its thread."""
+        self.handling = None
+        self.thread.call_soon(self._maybe_handled)
+
     def close(self, reason: BusError) -> bool:
         """Closed here, from any thread: what waits is not handed out any more."""
         if self.ended is not None:
@@ -277,7 +298,7 @@ class Lane(StreamReader):
         return False
 
     def _finish(self) -> None:
-        self.running = self._apart = False
+        self.running = self._apart = self._inside = False
         if self._finished:
             self.actor.served(self.ended)
         self.settle()
@@ -286,11 +307,13 @@ class Lane(StreamReader):
         waiter = waiting.current()
         waiter.host = self
         began = monotonic()
+        self._inside = True
         try:
             self.drain()
         except BaseException as exc:  # thrown in from outside, since what callbacks raise ends in there
             self._fail(exc)
         finally:
+            self._inside = False
             waiter.host = None
         if monotonic() - began > QUICK:
             self._quick = 0
@@ -301,7 +324,7 @@ class Lane(StreamReader):
         self.thread.call_soon(self._finish)
 
     def detach(self) -> None:
-        self._apart = True
+        self._apart = self._inside = True
         self.slow = True
         self._quick = 0
         self.shut(SERVING)
@@ -328,9 +351,12 @@ class Lane(StreamReader):
                     break  # closed meanwhile, from another thread
             try:
                 if type(item) is Message:
-                    answer = None if self._muted else self._on_message(item, self.client)
-                    if answer is not None:
-                        outbox.force(self.actor.frame(answer))
+                    if self._muted:
+                        self._unseen += 1
+                    else:
+                        answer = self._on_message(item, self.client)
+                        if answer is not None:
+                            outbox.force(self.actor.frame(answer))
                 else:
                     item()  # type: ignore[operator]
             except BusError as exc:

@@ -152,12 +152,16 @@ class ListenerActor(SocketActor):
         super().ended()
 
     def end_listening(self, reason: BusError) -> None:
-        if self.reader.closing:
-            return
         left = self.mailbox.drain()
         self.mailbox.close(reason)
         for kept in left:
             kept._actor.close_from_outside(LINGER)
+        self.stop_accepting()
+
+    def stop_accepting(self) -> None:
+        """Free the port. On the reader thread."""
+        if self.reader.closing:
+            return
         self.reader.release()
         if self._path is not None and self._file is not None:
             try:

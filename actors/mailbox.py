@@ -93,6 +93,7 @@ class Mailbox(Generic[T]):
         self._bell: Wakeup | None = None
         self.ended: BusError | None = None
         self.lost = 0
+        self.discarded = 0  # items that were in when it was closed
 
     def __len__(self) -> int:
         return len(self._items) + len(self._returned)
@@ -267,6 +268,7 @@ class Mailbox(Generic[T]):
             self.ended = reason
             if not keep:
                 self._keeping = False
+                self.discarded += len(self)
                 self._items.clear()
             self._wake()
             if self._bell is not None:

@@ -33,8 +33,11 @@ class Message:
         return str(self.data, "utf-8")
 
     def json(self) -> Any:
-        """The payload parsed as JSON (RFC 8259). Raises ValueError when it is not JSON."""
-        return json.loads(self.data)
+        """The payload parsed as JSON (RFC 8259). Raises ValueError when it is not JSON, or nested too deeply to be read."""
+        try:
+            return json.loads(self.data)
+        except RecursionError:
+            raise ValueError("this JSON is nested too deeply") from None
 
     def __bool__(self) -> bool:
         return True

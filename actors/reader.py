@@ -151,6 +151,17 @@ class Reader:
         if loan is not None:
             loan.waiter.unpark()  # it comes back to `direct`, and gives up
 
+    def last_turn(self) -> bool:
+        """Read once more, although it is paused. False: somebody else reads this moment. On the reader thread."""
+        if not self.revoke() or not self.read_lock.acquire(False):
+            return False
+        try:
+            if self.fd >= 0 and not self.gates & ENDED:
+                self.fill()
+        finally:
+            self.read_lock.release()
+        return True
+
     def set_writing(self, writing: bool) -> None:
         with self.mutex:
             self._writing = writing

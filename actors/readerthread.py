@@ -256,6 +256,10 @@ class ReaderThread:
                     self._lane = None
         return kept
 
+    def serves(self, lane: Lane) -> bool:
+        """Whether the thread with the baton drains it this moment. From any thread."""
+        return self._lane is lane
+
     def check(self, now: float) -> bool:
         """For the keeper: whether callbacks run here. Takes the baton from one that has not come back in time."""
         lane, since = self._lane, self._since

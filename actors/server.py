@@ -6,19 +6,23 @@ import logging
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal
 
 from actors import hosting
 from actors.actor import Close, post
+from actors.draining import ClientDrain, Drain, StopReport, cut_of
 from actors.errors import Broken, BusError, Closed, TooLarge
 from actors.framing import LENGTH, Framing
 from actors.heartbeat import with_heartbeat
 from actors.http import HANDSHAKE_TIMEOUT
-from actors.lane import Callbacks, Lane, SerialLine
+from actors.lane import Callbacks, Lane
 from actors.listener import ListenerActor
 from actors.message import Sendable, encode
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.readerthread import ReaderThread
+from actors.serialline import SerialLine
 from actors.sockets import set_user_timeout
 from actors.stream import LINGER, STALL_TIMEOUT, StreamActor
 from actors.waiting import Answer, current, deadline_after
@@ -116,6 +120,10 @@ class ServerActor(ListenerActor):
             line = SerialLine()
             if line.started:  # else the reader thread runs the callbacks, one at a time as well, if it is one
                 self._serial = line
+        self.draining = False
+        self._drains: list[Drain] = []  # that were asked for and are not over
+        self._drained: dict[StreamActor, Any] = {}  # the clients there were when the first one began
+        self._undrained: set[StreamActor] = set()  # those that are not through with it
         self._present: set[StreamActor] = set()  # those whose descriptor is not closed yet; changed on the reader thread
         self._unfinished: set[StreamActor] = set()  # those whose last callback has not run yet
         self._per_address: dict[str, int] = {}
@@ -204,6 +212,7 @@ class ServerActor(ListenerActor):
     def _client_gone(self, actor: StreamActor, host: str, reason: BusError) -> None:
         log.info("%s", reason if actor.lane is None else actor.lane.ended or reason)  # what on_disconnect was told, or will be
         self._present.discard(actor)
+        self._client_drained(actor)
         left = self._per_address.get(host, 1) - 1
         if left:
             self._per_address[host] = left
@@ -245,21 +254,44 @@ class ServerActor(ListenerActor):
         return BroadcastReport(tuple(taken), tuple(queued), tuple(skipped))
 
     def close(self, linger: float = LINGER) -> bool:
-        """Stop accepting, close every client in order, free the port. Returns whether every client's TCP took everything, within `linger`.
+        return bool(self.stop_serving(linger))
 
-        On a thread that runs a callback it only asks, and returns False.
+    def stop_serving(self, linger: float = LINGER, drain: float | None = 0.0) -> StopReport:
+        """Stop accepting, close every client in order within `linger`, free the port; `drain` seconds before that, drain.
+
+        On a thread that runs a callback it only asks, and the report is false and empty; so it is for a drain in a session handler.
         """
-        wait = self.close_from_outside(linger)
+        clients = dict(self.clients)
+        working: frozenset[StreamActor] | None = None
+        cut_short = False
+        if drain != 0.0:
+            over = self.drain(drain, linger)
+            if current().host is not None or any(_handles(actor) == get_ident() for actor in clients):
+                return StopReport(False)  # or it would wait for itself
+            working = over.wait(None if drain is None else deadline_after(drain + 1.0))
+            clients |= self._drained
+            cut_short = bool(working)
+        if working is None:
+            working = _at_work(clients)
+        wait = self._ask_to_close(clients, linger, None)
         if current().host is not None:
-            return False
-        return wait(deadline_after(linger + 1.0))
+            return StopReport(False)
+        deadline = deadline_after(linger + 1.0)
+        taken = wait(deadline)
+        # A callback that had the time of a drain is not waited for any longer.
+        finished = bool(self.stopped.wait(0.0 if cut_short else deadline))
+        cuts = (cut_of(actor, client, actor in working) for actor, client in clients.items())
+        return StopReport(taken and finished, tuple(cut for cut in cuts if cut is not None))
 
     def close_from_outside(self, linger: float, reason: BusError | None = None) -> Callable[[float | None], bool]:
+        taken = self._ask_to_close(list(self.clients), linger, reason)
+        return lambda deadline: taken(deadline) and bool(self.stopped.wait(deadline))
+
+    def _ask_to_close(self, clients: Iterable[StreamActor], linger: float, reason: BusError | None) -> Callable[[float | None], bool]:
         answer: Answer[bool] = Answer()
-        clients = list(self.clients)  # before the goodbye: who is admitted from now on is closed on the reader thread, after the next one
-        self._say_goodbye()
+        self._say_goodbye()  # `clients` is from before: who is admitted from now on is closed on the reader thread, after the next one
         if not post(self.actor_ref, Close(reason or Closed(self.local_address), linger, answer)):
-            return lambda deadline: bool(self.stopped.wait(deadline))
+            answer.set(True)
         self.closing = True
         # The port is free when the answer comes; then the clients are waited for.
         waits = [actor.close_from_outside(linger) for actor in clients]
@@ -267,9 +299,18 @@ class ServerActor(ListenerActor):
         def wait(deadline: float | None) -> bool:
             free = bool(answer.wait(deadline))
             taken = [one(deadline) for one in waits]
-            return free and all(taken) and bool(self.stopped.wait(deadline))
+            return free and all(taken)
 
         return wait
+
+    def drain(self, seconds: float | None, linger: float | None) -> Answer[frozenset[StreamActor]]:
+        """Ask it to drain, see `Drain`; returns what tells that this is over. From any thread."""
+        order = Drain(seconds, linger)
+        if not post(self.actor_ref, order):
+            order.over.set(frozenset())
+        elif linger is not None:
+            self.closing = True
+        return order.over
 
     def _say_goodbye(self) -> None:
         """The server begins to stop, and no client is closed for it yet."""
@@ -285,8 +326,48 @@ class ServerActor(ListenerActor):
             if message.answer is not None:
                 message.answer.set(True)
             self._maybe_finish()
+        elif isinstance(message, Drain):
+            self._drain(message)
         else:
             super().on_receive(message)
+
+    def _drain(self, order: Drain) -> None:
+        if self.actor_stopped.is_set():
+            order.over.set(frozenset())
+            return
+        self._drains.append(order)
+        if not self.draining:
+            self.draining = True
+            self.stop_accepting()
+            self._drained = dict(self.clients)
+            self._undrained = set(self._present)
+            reason = Closed(self.local_address)
+            for actor in self._present:
+                quiet = partial(self.loop.call_soon, partial(self._client_drained, actor))
+                actor.loop.call_soon(ClientDrain(actor, reason, quiet).begin)
+        if order.seconds is not None:
+            order.timer = self.loop.call_later(order.seconds, partial(self._end_drain, order))
+        self._maybe_drained()
+
+    def _client_drained(self, actor: StreamActor) -> None:
+        self._undrained.discard(actor)
+        self._maybe_drained()
+
+    def _maybe_drained(self) -> None:
+        if not self._undrained:
+            for order in list(self._drains):
+                self._end_drain(order)
+
+    def _end_drain(self, order: Drain) -> None:
+        """All clients are through, or its time is over."""
+        if order not in self._drains:
+            return
+        self._drains.remove(order)
+        if order.timer is not None:
+            order.timer.cancel()
+        order.over.set(_at_work(self._undrained))
+        if order.linger is not None:
+            self.on_receive(Close(Closed(self.local_address), order.linger))
 
     def _end(self, reason: BusError) -> None:
         self._ending = True
@@ -303,3 +384,11 @@ class ServerActor(ListenerActor):
         self._loops = []
         self.stopped.set(True)
         self.ended()
+
+
+def _handles(actor: StreamActor) -> int | None:
+    return None if actor.lane is None else actor.lane.handling
+
+
+def _at_work(clients: Iterable[StreamActor]) -> frozenset[StreamActor]:
+    return frozenset(actor for actor in clients if actor.lane is not None and actor.lane.at_work)

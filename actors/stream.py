@@ -14,7 +14,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from actors import sockets
+from actors.ackwatch import AckWatch
 from actors.actor import Close, SocketActor, post
+from actors.draining import ClientDrain, in_kernel
 from actors.errors import Broken, BusError, Closed, PeerClosed, TooLarge
 from actors.framing import LENGTH, Framing
 from actors.journal import JournalOutbox
@@ -24,7 +26,7 @@ from actors.mailbox import MAX_MESSAGES, Mailbox
 from actors.message import Message, Sendable, encode, weigh
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.outbox import Outbox
-from actors.reader import FULL, READ_ON, SERVING
+from actors.reader import FULL, PAUSED, READ_ON, SERVING
 from actors.readerthread import ReaderThread, Timer
 from actors.stall import STALL_TIMEOUT, StallWatch
 from actors.states import MOVES, State
@@ -41,7 +43,6 @@ log = logging.getLogger("actorbus.stream")
 
 MAX_SIZE = 16 * 1024 * 1024
 LINGER = 5.0
-ACK_LOOKS = (0.0002, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # when to look whether the peer's TCP has acknowledged
 
 
 class StreamActor(SocketActor):
@@ -50,6 +51,8 @@ class StreamActor(SocketActor):
 
     The socket is the actor's from here on. `remote_address` and `local_address` are texts.
     """
+
+    being_answered = False  # a request from before it is a client
 
     def __init__(
         self,
@@ -81,11 +84,12 @@ class StreamActor(SocketActor):
         self.state = State.OPEN
         self.reason: BusError | None = None  # why it ended, once it has
         self.acknowledged = False  # after the end: the peer's TCP took everything
+        self.draining: ClientDrain | None = None
+        self.left_in_kernel = 0  # when it went: bytes written that nobody acknowledged
         self._input_over = False
         self._dead = False  # a reset came while lingering: no acknowledgement will
         self._linger_timer: Timer | None = None
         self._answers: list[Answer[bool]] = []
-        self._looks = 0
         self._on_gone = on_gone
         self._link = link
         self.outbox = (Outbox if link is None else JournalOutbox)(
@@ -301,7 +305,7 @@ class StreamActor(SocketActor):
             self.loop.call_later(0.001, self._take_over_input)
             return
         self._throw_away_input()
-        reader.open(FULL | SERVING)
+        reader.open(FULL | SERVING | PAUSED)
 
     def _throw_away_input(self) -> None:
         self.reader.discard()
@@ -312,7 +316,9 @@ class StreamActor(SocketActor):
 
     def _advance(self) -> None:
         """Go on with closing as far as it goes now."""
-        if self._dead and self.state in (State.FLUSHING, State.LINGERING):
+        if self.state is State.OPEN and self.draining is not None:
+            self.draining.look()
+        elif self._dead and self.state in (State.FLUSHING, State.LINGERING):
             self._give_up()
         elif self.state is State.FLUSHING and not len(self.outbox) and self._parted():
             try:
@@ -323,7 +329,7 @@ class StreamActor(SocketActor):
             except OSError:
                 pass  # not connected any more: the read side says so, or has said
             self._move(State.LINGERING)
-            self._look_for_acknowledgement()
+            AckWatch(self.reader.sock, self.loop, lambda: self.state is State.LINGERING, self._acknowledged).look()
         elif self.state is State.LINGERING and self._input_over and self.acknowledged:
             self._gone(self.reason or Closed(self.remote_address))
 
@@ -331,21 +337,12 @@ class StreamActor(SocketActor):
         """Whether both have said all that comes before a FIN."""
         return True
 
-    def _look_for_acknowledgement(self) -> None:
-        if self.state is not State.LINGERING:
-            return
-        dead = sockets.is_dead(self.reader.sock)  # asked first: the last acknowledgement may come between the two
-        left = sockets.unacknowledged(self.reader.sock)  # 0 for a Unix socket: what is written is with the peer
-        if left > 0 and dead:
-            self._dead = True  # nobody will acknowledge the rest
-            self._advance()
-            return
-        if left > 0:
-            self.loop.call_later(ACK_LOOKS[min(self._looks, len(ACK_LOOKS) - 1)], self._look_for_acknowledgement)
-            self._looks += 1
-            return
-        self.acknowledged = True
-        self._answer(True)
+    def _acknowledged(self, taken: bool) -> None:
+        if taken:
+            self.acknowledged = True
+            self._answer(True)
+        else:
+            self._dead = True
         self._advance()
 
     def _give_up(self) -> None:
@@ -359,6 +356,7 @@ class StreamActor(SocketActor):
         if self.state is State.GONE:
             return
         self.reason = reason
+        self.left_in_kernel = in_kernel(self)
         self._move(State.GONE)
         self._stall.cancel()
         if self._linger_timer is not None:

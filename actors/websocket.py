@@ -19,7 +19,7 @@ from actors.actor import Close
 from actors.errors import Broken, BusError, TooLarge
 from actors.http import PING_INTERVAL, PING_TIMEOUT
 from actors.message import Message, Sendable, encode
-from actors.reader import ENDED, FULL, SERVING, SPECIAL
+from actors.reader import ENDED, FULL, PAUSED, SERVING, SPECIAL
 from actors.readerthread import ReaderThread, Timer
 from actors.stream import LINGER, State, StreamActor
 from actors.wsframes import WebSocketFraming, is_utf8
@@ -143,7 +143,7 @@ class WebSocketActor(StreamActor):
         """Any byte since the ping is a sign of life. While we do not read, silence is our own doing."""
         if self.state is not State.OPEN or self._signs_of_life() != before or self._verdict_after is None:
             return
-        paused = bool(self.reader.gates & (FULL | SERVING))
+        paused = bool(self.reader.gates & (FULL | SERVING | PAUSED))
         if paused or not again:
             delay = self._verdict_after if paused else min(GRACE, self._verdict_after)
             self._timers.append(self.loop.call_later(delay, partial(self._judge, before, not paused)))
@@ -188,7 +188,8 @@ class WebSocketActor(StreamActor):
 
     def _close(self, message: Close) -> None:
         if self.state is State.OPEN:
-            self.outbox.append(self.framing.goodbye(*(self._farewell or (NORMAL, ""))))
+            usual = NORMAL if self.draining is None else GOING_AWAY
+            self.outbox.append(self.framing.goodbye(*(self._farewell or (usual, ""))))
         super()._close(message)
 
     def _throw_away_input(self) -> None:

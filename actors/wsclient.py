@@ -230,6 +230,6 @@ def _response(protocol: ClientProtocol, dialog: _Dialog, head: bytes, rest: byte
 
 def _refusal(response: Response) -> str:
     text = f"it refused the WebSocket: HTTP {response.status_code} {response.reason_phrase}"
-    location = response.headers.get("Location")
+    location = next(iter(response.headers.get_all("Location")), None)
     body = (response.body or b"")[:200].decode("utf-8", "replace").strip()
     return text + (f", which points to {location}" if location else "") + (f" ({body})" if body.isprintable() and body else "")

@@ -64,6 +64,12 @@ class Door:
 
     def objection(self, request: Request) -> str | None:
         """Why a page from the request's origin may not connect; None if it may, or if no page asks."""
+        try:
+            return self._objection(request)
+        except (LookupError, ValueError):  # one of the two headers twice, or not what a URL has there
+            return "its Origin or its Host is not understood"
+
+    def _objection(self, request: Request) -> str | None:
         origin = request.headers.get("Origin")
         if origin is None:
             return None
@@ -72,10 +78,7 @@ class Door:
         host = request.headers.get("Host", "")
         page = urlsplit(origin)
         here = urlsplit(f"{'http' if self.tls is None else 'https'}://{host}")
-        try:
-            same = (page.hostname, page.port or _default_port(page.scheme)) == (here.hostname, here.port or _default_port(here.scheme))
-        except ValueError:  # a port that is none
-            same = False
+        same = (page.hostname, page.port or _default_port(page.scheme)) == (here.hostname, here.port or _default_port(here.scheme))
         if not same:
             return f"a page of {origin} may not connect to {host}"
         if self.on_loopback and not is_loopback(here.hostname or ""):
@@ -170,6 +173,7 @@ class Guest(WebSocketActor):
     def _asked(self, head: bytes, rest: bytes) -> None:
         # Decided behind this turn, which still works with the framing of before.
         self.reader.shut(SPECIAL)
+        self.being_answered = True
         self.loop.call_soon(partial(self._consider, head, rest))
 
     def _consider(self, head: bytes, rest: bytes) -> None:
@@ -209,7 +213,7 @@ class Guest(WebSocketActor):
     def _decide(self, protocol: ServerProtocol, asked: HttpRequest, request: Request, rest: bytes, answer: bytes | None) -> None:
         if self.state is not State.OPEN:
             return
-        if self.closing:
+        if self.closing or (answer is None and self.draining is not None):
             self._respond(Response(503, "this server is stopping\n"))
             return
         if answer is not None:
@@ -236,6 +240,7 @@ class Guest(WebSocketActor):
         for timer in self._timers:
             timer.cancel()
         assert self.lane is not None
+        self.being_answered = False
         self.request = request
         protocol.send_response(response)
         self.outbox.append(b"".join(protocol.data_to_send()))
@@ -251,3 +256,5 @@ class Guest(WebSocketActor):
     def _respond_with(self, data: bytes) -> None:
         self.outbox.append(data)
         self._close(Close(Broken(self.remote_address, "it was answered in plain HTTP"), LINGER))
+        if self.draining is not None:
+            self.draining.through()

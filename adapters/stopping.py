@@ -1,10 +1,12 @@
 """Ctrl-C and SIGTERM: every script hears of it where it stands, and none can keep the process.
 
 What happens, in order
-1. A script on the main thread gets KeyboardInterrupt as under plain Python. For every other thread of a script the
+1. At SIGTERM, and not at Ctrl-C, the servers drain first, DRAIN seconds at most: they accept nothing more and finish
+   what they have begun. Scripts hear nothing of it, and callbacks run on.
+2. A script on the main thread gets KeyboardInterrupt as under plain Python. For every other thread of a script the
    blocking call that runs, or else the next one, raises it; `time.sleep` is such a call while scripts run.
-2. URGE seconds later it is raised asynchronously in threads that did not block since: loops that compute.
-3. GRACE seconds after the signal what still runs is left behind (a C call, a bare `except:`): outboxes are flushed,
+3. URGE seconds later it is raised asynchronously in threads that did not block since: loops that compute.
+4. GRACE seconds after 2 what still runs is left behind (a C call, a bare `except:`): outboxes are flushed,
    and the process ends with 128 + the signal's number, 130 or 143.
 A second signal ends the process at once. A script that handles a signal itself (`signal.signal`, which Python allows
 on the main thread only) is left to it, and a signal that was ignored when we began (`nohup`, a shell's background
@@ -12,11 +14,13 @@ job) stays ignored.
 
 Python runs signal handlers on the main thread between bytecodes, so a main thread inside a C call would keep
 everybody waiting. The interpreter writes the signal's number to a wake-up descriptor at once, though, and a thread of
-ours reads it there.
+ours reads it there. After a drain it sends that signal once more, to the main thread alone: nothing else ends what that
+thread waits for, whatever it is.
 """
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import ctypes
 import operator
@@ -31,7 +35,8 @@ from types import FrameType
 from typing import SupportsIndex
 
 import bus
-from actors import waiting
+from actors import hosting, waiting
+from actors.server import ServerActor
 from adapters.script import Script
 
 __all__ = ["Stopping", "interruptible_sleep"]
@@ -42,6 +47,7 @@ ECHO = 0.05  # `timeout` signals a process and then its group; one meant twice c
 URGE = 0.5
 GRACE = 2.0
 FLUSH = 5.0  # as a close lingers
+DRAIN = 5.0  # less than the 10 s and 90 s after which `docker stop` and systemd kill
 
 # Below this a sleep ends soon enough by itself, and the system's keeps to microseconds where a poll counts
 # milliseconds.
@@ -59,6 +65,9 @@ class Stopping:
         self._scripts = scripts
         self._on_main = on_main
         self._over = threading.Event()  # every script has ended
+        self._drained = False  # or it was a signal that drains nothing
+        self._repeated = False  # the signal that we sent ourselves is not heard yet
+        self._repeating = threading.Lock()  # held while we send it, which we do not any more once every script has ended
         self._before: dict[signal.Signals, object] = {}
         self._heard, self._told = socket.socketpair()
         self._wakeup_before = -1
@@ -91,7 +100,8 @@ class Stopping:
 
     def over(self) -> None:
         """Every script has ended. What is left takes bounded time, so a first signal changes nothing any more."""
-        self._over.set()
+        with self._repeating:
+            self._over.set()
 
     def leave(self, status: int) -> None:
         """After a signal: end the process without the threads for which only the interpreter waits, as a pool's workers."""
@@ -110,7 +120,7 @@ class Stopping:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.signal = self.signal or number  # a script may end before the thread that listens gets its turn
-        if self._on_main is not None:
+        if self._on_main is not None and (self._drained or self.signal != signal.SIGTERM):
             self._on_main.interrupt()
 
     def _listen(self) -> None:
@@ -120,6 +130,9 @@ class Stopping:
             if signal.getsignal(number) != self._handle:
                 continue
             if first:
+                if self._repeated:
+                    self._repeated = False
+                    continue
                 if now - first < ECHO:
                     continue
                 os._exit(128 + number)
@@ -127,10 +140,14 @@ class Stopping:
             threading.Thread(target=self._end, name="actorbus-stop", daemon=True).start()
 
     def _end(self) -> None:
+        if self.signal == signal.SIGTERM:
+            _drain_servers()
+            self._drained = True
+            self._repeat()
         began = time.monotonic()
+        asked = self._interrupt()  # all of them, before the end of one closes what another one is connected to
         for script in self._scripts:
             script.scope.stop()
-        asked = self._interrupt()
         if self._over.wait(URGE):
             return
         for ident in waiting.withdraw(asked):  # so that nobody gets two
@@ -140,11 +157,30 @@ class Stopping:
         bus.shutdown(FLUSH)
         os._exit(128 + self.signal)
 
+    def _repeat(self) -> None:
+        main = threading.main_thread().ident
+        with self._repeating:
+            if self._on_main is None or self._over.is_set() or main is None:
+                return
+            self._repeated = True
+            if hasattr(signal, "pthread_kill"):
+                signal.pthread_kill(main, self.signal)
+            else:
+                _thread.interrupt_main(signal.Signals(self.signal))
+
     def _interrupt(self) -> list[int]:
         main = threading.main_thread().ident
         threads = [ident for script in self._scripts for ident in script.thread_ids() if ident != main]
         waiting.interrupt(threads)
         return threads
+
+
+def _drain_servers() -> None:
+    """Have every server finish what it has begun, and leave it open: its script closes it, or its end does."""
+    deadline = time.monotonic() + DRAIN
+    overs = [actor.drain(DRAIN, None) for actor in hosting.live_actors() if isinstance(actor, ServerActor)]
+    for over in overs:
+        over.wait(deadline)
 
 
 _watching: Stopping | None = None

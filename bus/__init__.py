@@ -8,6 +8,7 @@ from __future__ import annotations
 import bus._siblings  # noqa: F401  # before anything of `actors`
 
 # isort: split
+from actors.draining import Cut, StopReport
 from actors.errors import (
     BadAddress,
     Broken,
@@ -46,6 +47,7 @@ __all__ = [
     "ConnectFailed",
     "ConnectTimeout",
     "Connection",
+    "Cut",
     "DeadlinePassed",
     "Group",
     "Listener",
@@ -58,6 +60,7 @@ __all__ = [
     "ServerStats",
     "Session",
     "Stats",
+    "StopReport",
     "TooLarge",
     "UdpSocket",
     "WebSocketClient",

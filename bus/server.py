@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
+from actors.draining import StopReport
 from actors.errors import BusError, NotSent
 from actors.message import Message, Sendable
 from actors.server import BroadcastReport, ServerActor
@@ -160,9 +161,30 @@ class Server(Proxy):
         """
         self._actor.reload_certificates()
 
-    def stop(self, linger: float = LINGER) -> bool:
-        """Stop listening, close every client in order, free the port: the same as `close`."""
-        return self.close(linger)
+    def stop(self, linger: float = LINGER, *, drain: float | None = 0.0) -> StopReport:
+        """Stop listening, close every client in order within `linger` seconds, free the port: `close`, with a report of what was cut off.
+
+        With `drain`, finish first what has begun, for that many seconds at most (None: however long it takes). At once the port is free and
+        nothing more is read from clients. Then what had come is handed to its callbacks, callbacks end, their replies go out, outboxes
+        flush; a broadcast still reaches everybody. A session handler goes on with what it does; its `receive` gives what had come and then
+        raises Closed (`for` ends), and when it has returned, its client is through. When all are through, or the time is over, it closes.
+
+        In a callback it only asks: the report is false and empty, and the drain goes on without being waited for. So it is in a session
+        handler, if there is a drain, which would else wait for itself. A second `stop` meanwhile, or `close`, cuts a drain short.
+
+        Raises TypeError and ValueError for what is no time.
+
+        >>> import bus
+        >>> server = bus.serve("tcp://127.0.0.1:0", on_message=lambda msg, client: msg.text.upper())
+        >>> with bus.connect(f"tcp://{server.address}") as conn:
+        ...     conn.send("hello")
+        ...     answer = conn.receive(timeout=5)
+        ...     report = server.stop(drain=5)
+        >>> for cut in report.cut:
+        ...     print(f"{cut.client}: {cut.unsent} bytes and {cut.unhandled} messages are lost")
+        """
+        seconds = check_timeout(linger, "linger")
+        return self._actor.stop_serving(LINGER if seconds is None else seconds, check_timeout(drain, "drain"))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the server is stopped (True), or `timeout` seconds (False). Ctrl-C ends it with KeyboardInterrupt."""
@@ -177,5 +199,5 @@ class Server(Proxy):
         """A server works for its clients until it is stopped, whether or not the script keeps a name for it."""
 
     def _text(self) -> str:
-        state = "serving" if self._actor.mailbox.ended is None else "stopped"
+        state = "stopped" if self._actor.mailbox.ended is not None else "draining" if self._actor.draining else "serving"
         return f"{self.address} {state}, {len(self._actor.clients)} clients"

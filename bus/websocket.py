@@ -6,12 +6,13 @@ import inspect
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from actors import crew, scope
 from actors.errors import Broken, BusError, Closed, PeerClosed
 from actors.http import Answer, Request
-from actors.lane import Callbacks
+from actors.lane import STARTING, Callbacks
 from actors.mailbox import Mailbox
 from actors.message import Message, Sendable, weigh
 from actors.reader import FULL
@@ -110,11 +111,20 @@ class Session(WebSocketClient):
         actor.lane.deliver_to(self._mailbox)
 
     def receive(self, timeout: float | None = None) -> Message | None:
-        """The next message; None after `timeout` seconds without one. PeerClosed, Broken or Closed at the end, as `Connection.receive`."""
-        return self._mailbox.get(None if timeout is None else deadline_after(timeout))
+        """The next message; None after `timeout` seconds without one. PeerClosed, Broken or Closed at the end, as `Connection.receive`.
+
+        While the server drains (`Server.stop`), it gives the messages that had come, and then that is the end: Closed. Sending goes on.
+        """
+        lane = self._actor.lane
+        assert lane is not None
+        lane.receiving = True
+        try:
+            return self._mailbox.get(None if timeout is None else deadline_after(timeout))
+        finally:
+            lane.receiving = False
 
     def __iter__(self) -> Self:
-        """The messages until the client closes in order, or this server does."""
+        """The messages until the client closes in order, or this server does or drains."""
         return self
 
     def __next__(self) -> Message:
@@ -126,7 +136,7 @@ class Session(WebSocketClient):
         return message
 
     def connected(self) -> bool:
-        """True until the connection has ended and the last message before that was received."""
+        """True until the connection has ended, or the server drains, and the last message before that was received."""
         mailbox = self._mailbox
         if mailbox.idle:
             self._actor.reader.look()
@@ -141,6 +151,9 @@ class Session(WebSocketClient):
     def _serve(self, handler: SessionHandler) -> None:
         """The whole life of the connection, on a thread of its own."""
         actor = self._actor
+        lane = actor.lane
+        assert lane is not None
+        lane.handling = get_ident()
         previous = scope.enter(actor.scope)
         try:
             handler(self)
@@ -154,6 +167,7 @@ class Session(WebSocketClient):
                 actor.close_from_outside(LINGER)
         finally:
             scope.enter(previous)
+            lane.handler_returned()
 
     def _failed(self, exc: BaseException) -> None:
         actor = self._actor
@@ -222,7 +236,10 @@ def make_door(
         def begin(client: Session) -> None:
             if on_connect is not None:
                 on_connect(client)
+            assert actor.lane is not None
+            actor.lane.handling = STARTING
             if not crew.run(lambda: client._serve(route)):
+                actor.lane.handling = None
                 raise RuntimeError("no thread to be had for its handler")
 
         return Callbacks(lambda message, client: None, begin, on_disconnect), session

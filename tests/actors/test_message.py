@@ -134,7 +134,7 @@ def test_text_is_strict(data: bytes) -> None:
         assert Message(data).text == expected
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe\x00", b"nope"])
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe\x00", b"nope", b"[" * 1_000_000, b'{"a":' * 200_000])
 def test_what_is_not_json_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):
         Message(data).json()

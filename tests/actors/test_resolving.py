@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from actors import crew, resolving, waiting
 from actors.errors import ConnectFailed, ConnectTimeout
 from actors.resolving import MAX_LOOKUPS, Resolved, format_address, resolve
+from tests.fuzz.parsers import PARSERS, SEEDS
+from tests.fuzz.strategies import spoilt
 
 BOUND = 30.0
 STREAM = socket.SOCK_STREAM
@@ -194,3 +196,8 @@ def test_the_text_of_an_address_leads_back_to_it(address: Any, port: int) -> Non
     host, _, shown_port = format_address(resolved.sockaddr).rpartition(":")
     assert int(shown_port) == port
     assert resolve(host.strip("[]"), port, STREAM, None) == (resolved,)
+
+
+@given(spoilt(SEEDS["address"], [b"%1", b"::", b"0x", b".", b"[", b"]"]))
+def test_a_numeric_address_as_text_means_itself(data: bytes) -> None:
+    PARSERS["address"](data)

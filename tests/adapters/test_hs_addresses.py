@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from actors.resolving import Resolved
 from adapters.hs.addresses import INET, INET6, Address, Reach, Unreachable, described, loopback, parseAddress, sockaddr_of, split
 from adapters.hs.arguments import integer, is_number, number
+from tests.fuzz.parsers import PARSERS, SEEDS
+from tests.fuzz.strategies import spoilt
 
 FOUR = Resolved(socket.AF_INET, ("10.0.0.5", 9))
 SIX = Resolved(socket.AF_INET6, ("fd00::5", 9, 0, 0))
@@ -60,6 +62,11 @@ def test_anything_else_is_none(raw: bytes) -> None:
 def test_any_bytes_give_an_address_or_none(raw: bytes) -> None:
     address = parseAddress(raw)
     assert address is None or (0 <= address.port <= 65535 and address.addressFamily in (INET, INET6))
+
+
+@given(spoilt(SEEDS["sockaddr"]))
+def test_an_address_out_of_any_bytes_goes_there_and_back(raw: bytes) -> None:
+    PARSERS["sockaddr"](raw)
 
 
 @pytest.mark.parametrize("wrong", [None, 5, ["x"]])

@@ -355,6 +355,7 @@ SERVER = [
     Case("Server.send_to_all", lambda s: s.closed("server").send_to_all("x"), bus.Closed, "was closed"),
     *timeouts("Server.wait", lambda s, value: s.server.wait(value)),
     *timeouts("Server.stop", lambda s, value: s.server.stop(value), "linger"),
+    *timeouts("Server.stop", lambda s, value: s.server.stop(drain=value), "drain"),
     *timeouts("Server.close", lambda s, value: s.server.close(value), "linger"),
 ]
 

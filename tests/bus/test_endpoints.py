@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from actors.errors import BadAddress
 from bus.arguments import VERBS
 from bus.endpoints import Endpoint, parse, split_address
+from tests.fuzz.parsers import PARSERS, SEEDS
+from tests.fuzz.strategies import spoilt
 
 GOOD = {
     "tcp://127.0.0.1:8080": Endpoint("tcp", "127.0.0.1", 8080),
@@ -160,6 +162,11 @@ def test_any_text_is_an_endpoint_or_a_bad_address(text: str, verb: str) -> None:
         assert endpoint.host
         assert 0 <= endpoint.port <= 65535
         assert parse(str(endpoint), verb, VERBS) == endpoint
+
+
+@given(spoilt(SEEDS["url"], [b"@", b"#", b"%", b"[", b"]", b":", b"//", b"?"]))
+def test_a_url_that_was_spoilt_is_an_endpoint_or_a_bad_address(data: bytes) -> None:
+    PARSERS["url"](data)
 
 
 @given(pieces | st.text(st.characters()))

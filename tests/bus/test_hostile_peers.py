@@ -239,7 +239,7 @@ def test_stop_waits_for_the_deaf_no_longer_than_linger(all_returns: object, capl
     while any(not client.stats().waiting_out for client in server.clients):
         server.send_to_all(b"x" * 500_000)
     began = time.monotonic()
-    assert server.stop(linger=0.3) is False
+    assert not server.stop(linger=0.3)
     assert time.monotonic() - began < 5, "once for all, not for each in turn"
     assert server.wait(timeout=WAIT)
     assert "are lost" in caplog.text

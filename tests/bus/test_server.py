@@ -786,7 +786,7 @@ def test_stop_inside_a_callback(mode: dict[str, Any]) -> None:
 
     def answer(message: bus.Message, client: bus.Client) -> str:
         if message.data == b"stop":
-            assert server.stop() is False, "it can not wait for itself"
+            assert not server.stop(), "it can not wait for itself"
         return "ok"
 
     server = serve(answer, diary, **mode)
@@ -864,7 +864,7 @@ def test_stop_waits_for_no_callback_longer_than_linger() -> None:
     with Peer.to(server.address) as peer:
         peer.send(b"block")
         assert entered.wait(WAIT)
-        assert server.stop(linger=0.1) is False
+        assert not server.stop(linger=0.1)
         release.set()
         assert isinstance(diary.reason(), bus.Closed)
         assert server.wait(WAIT)

@@ -275,7 +275,7 @@ def test_a_server_that_stops_ends_all_in_order(scheme: str, certificate: Certifi
         for conn in conns:
             conn.send("up")
             assert take(conn).text == "up"
-        assert InThread(server.stop).result() is True
+        assert InThread(server.stop).result()
         for conn in conns:
             with pytest.raises(bus.PeerClosed):
                 take(conn)

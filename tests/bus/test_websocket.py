@@ -970,7 +970,7 @@ def test_a_server_that_stops_closes_with_1001() -> None:
             with pytest.raises(bus.PeerClosed, match="1001"):
                 take(conn)
             assert conn.close_code == 1001
-        assert stopping.result() is True
+        assert stopping.result()
         assert handled.get(timeout=WAIT) == "over"
 
 

@@ -100,6 +100,10 @@ MALFORMED = {
     "a NUL": instead(b"host", b"Host: a\0b"),
     "one very long header": instead(b"host", b"Host: " + b"x" * 20_000),
     "very many headers": instead(b"host", b"\r\n".join([b"X-More: x"] * 1000)),
+    "an origin that is no URL": instead(b"host", b"Host: a\r\nOrigin: http://["),
+    "a host that is none, with an origin": instead(b"host", b"Host: [\r\nOrigin: http://a"),
+    "two origins": instead(b"host", b"Host: a\r\nOrigin: http://a\r\nOrigin: http://a"),
+    "two hosts, with an origin": instead(b"host", b"Host: a\r\nHost: a\r\nOrigin: http://a"),
     "a length that is none": instead(b"host", b"Host: a\r\nContent-Length: x"),
     "not HTTP at all": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 \r\n\r\n",
     "empty lines": b"\r\n\r\n",
@@ -433,7 +437,7 @@ def test_stopping_does_not_wait_for_one_that_never_reads(all_returns: object) ->
     with serve(outbox_bytes=200_000) as server, WebPeer.visiting(server, receive_buffer=SMALL_BUFFER):
         until(lambda: server.clients)
         fill_up(server.clients[0])
-        assert InThread(lambda: server.stop(linger=0.2)).result() is False
+        assert not InThread(lambda: server.stop(linger=0.2)).result()
 
 
 def test_a_session_handler_that_sends_to_one_that_never_reads_ends() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 import actors.lane
 import actors.readerthread
-from actors.errors import BusError
+from actors.draining import ClientDrain
+from actors.errors import BusError, Closed
 from actors.framing import LENGTH
 from actors.lane import Callbacks, Lane
 from actors.message import Message
@@ -30,6 +31,7 @@ class Client:
         Client.dismiss()
         self.heard: list[str] = []
         self.inside = 0
+        self.quiets = 0
         self.open_ends = 2  # the last callback, and the descriptor
         self.crew = SpareThread()
         self.loop = ReaderThread()
@@ -106,6 +108,15 @@ class Client:
 
     def close(self) -> None:
         self.actor.close_from_outside(5.0)
+
+    def drain(self) -> None:
+        self.loop.call_soon(ClientDrain(self.actor, Closed("tcp://here"), self.quiet).begin)
+
+    def quiet(self) -> None:
+        assert not self.inside, "it is not through: a callback runs"
+        assert len(self.heard) > self.lane.messages_in, "it is not through: a message was not handled"
+        self.quiets += 1
+        self.close()
 
     def keep(self) -> None:
         """The keeper finds that a callback has not come back."""
@@ -206,6 +217,17 @@ def test_a_takeover_loses_and_doubles_nothing() -> None:
 @pytest.mark.parametrize("slow", [False, True])
 def test_a_close_beside_the_peers_leaving_is_one_disconnect(slow: bool) -> None:
     play(says(slow=slow), [Client.run_loop, Client.run_spare, Client.close], preemptions=1)
+
+
+def test_a_drain_is_through_once_all_that_was_read_is_handled() -> None:
+    told: set[int] = set()
+
+    def check(client: Client) -> None:
+        client.check_order()
+        told.add(client.quiets)
+
+    play(says("one", "two", slow=True), [Client.run_loop, Client.run_spare, Client.drain], check, preemptions=1)
+    assert told == {0, 1}, "at most once; not at all when it was gone before"
 
 
 def test_nothing_is_heard_after_the_disconnect() -> None:
