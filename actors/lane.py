@@ -33,7 +33,7 @@ from actors.streamreader import READ_SIZE, StreamReader
 if TYPE_CHECKING:
     from actors.stream import StreamActor
 
-__all__ = ["Callbacks", "Lane", "SerialLine"]
+__all__ = ["NOBODY", "Callbacks", "Lane", "SerialLine"]
 
 log = logging.getLogger("actorbus.server")
 
@@ -55,6 +55,9 @@ class Callbacks:
         self.message = message
         self.connected = connected
         self.disconnected = disconnected
+
+
+NOBODY = Callbacks(lambda message, client: None)  # of a client that is not admitted yet
 
 
 class SerialLine:
@@ -98,13 +101,14 @@ class _Delivery:
 
 
 class Lane(StreamReader):
-    """See the module. `client` is handed to the callbacks; `entered()` is called before the first, `left()` before the last one,
-    `finished()` after it.
+    """See the module. Until `admit`, `callbacks` are those of a visitor whom the server's do not hear of. `client` is handed to the
+    callbacks; `entered()` is called when it is admitted, `left()` before its last callback, `finished()` after it.
     """
 
     __slots__ = (
         "_apart",
         "_callbacks",
+        "_entered",
         "_finished",
         "_left",
         "_met",
@@ -117,9 +121,9 @@ class Lane(StreamReader):
         "_serial",
         "_when_finished",
         "actor",
+        "admitted",
         "client",
         "ended",
-        "enter",
         "pending",
         "running",
         "slow",
@@ -129,7 +133,7 @@ class Lane(StreamReader):
         self,
         actor: StreamActor,
         *reader: Any,
-        callbacks: Callbacks,
+        callbacks: Callbacks = NOBODY,
         client: Any,
         entered: Callable[[], object],
         left: Callable[[], object],
@@ -141,8 +145,7 @@ class Lane(StreamReader):
         self.input = self
         self.actor = actor
         self.client = client
-        # The client is told of its admission before any message, whichever thread reads the first one.
-        self.pending: deque[Message | Callable[[], None]] = deque([self._connected] if callbacks.connected else [])
+        self.pending: deque[Message | Callable[[], None]] = deque()
         self.running = False
         self.slow = False
         self.ended: BusError | None = None
@@ -151,25 +154,29 @@ class Lane(StreamReader):
         self._callbacks = callbacks
         self._on_message = callbacks.message
         self._next: Message | None = None  # goes before `pending`; only from a turn to its drain
-        self.enter = entered
+        self.admitted = False
+        self._entered = entered
         self._left = left
         self._when_finished = finished
         self._serial = serial
         self._apart = False  # drained on a thread that does not have the baton
         self._quick = 0
-        self._met = callbacks.connected is None  # so that `disconnected` is not told of one that `connected` never saw
+        self._met = False  # so that `disconnected` is not told of one that `connected` never saw
         self._muted = False  # a callback raised, or we closed: no message is handed out any more
         self._finished = False  # the last callback has run
 
     def admit(self, callbacks: Callbacks, client: Any) -> None:
-        """From now on there is a client, with these callbacks. On the reader thread, before any message."""
+        """From now on there is a client, with these callbacks. Before any message but one that a visitor's own callback has judged: on the
+        reader thread, before that reads it, or on the thread that drains.
+        """
         self._callbacks = callbacks
         self._on_message = callbacks.message
         self._met = callbacks.connected is None
         self.client = client
-        self.enter()
+        self.admitted = True
+        self._entered()
         if callbacks.connected is not None:
-            self.pending.append(self._connected)
+            self.pending.appendleft(self._connected)
 
     @property
     def waiting(self) -> int:

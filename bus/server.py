@@ -171,7 +171,13 @@ class Server(Proxy):
     def stats(self) -> ServerStats:
         """A snapshot of the counters."""
         actor = self._actor
-        return ServerStats(clients=len(actor.clients), accepted=actor.accepted, refused=actor.refused, skipped=actor.skipped)
+        return ServerStats(
+            clients=len(actor.clients),
+            accepted=actor.accepted,
+            refused=actor.refused,
+            skipped=actor.skipped,
+            unauthenticated=actor.unauthenticated,
+        )
 
     def __del__(self) -> None:
         """A server works for its clients until it is stopped, whether or not the script keeps a name for it."""
