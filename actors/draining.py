@@ -12,12 +12,12 @@ otherwise. Everything else it goes on with undisturbed, until the deadline close
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from actors import sockets
 from actors.actor import Control
 from actors.errors import BusError
+from actors.reports import Cut
 from actors.states import State
 from actors.waiting import Answer
 
@@ -25,50 +25,9 @@ if TYPE_CHECKING:
     from actors.readerthread import Timer
     from actors.stream import StreamActor
 
-__all__ = ["ClientDrain", "Cut", "Drain", "StopReport", "cut_of", "in_kernel"]
+__all__ = ["ClientDrain", "Drain", "cut_of", "in_kernel"]
 
 RETRY = 0.001  # as often as a reader thread asks for a socket that a script reads
-
-
-@dataclass(frozen=True)
-class Cut:
-    """What a server's stop cut off for one client.
-
-    `unsent`: bytes that were accepted for it and that its TCP has not acknowledged. `unhandled`: messages that had come from it and that
-    no callback or handler has seen. `running`: its callback or session handler was at work when it was closed, so that what it sent or
-    returned after that went nowhere.
-
-    >>> Cut("a client", unhandled=2)
-    Cut(client='a client', unsent=0, unhandled=2, running=False)
-    """
-
-    client: Any
-    unsent: int = 0
-    unhandled: int = 0
-    running: bool = False
-
-
-@dataclass(frozen=True)
-class StopReport:
-    """How a server's stop went. True if the TCP of every client took everything, and the last callback has run.
-
-    `cut`: the clients for which something was cut off, in the order they came. That can be so of a report that is true: what a client
-    had sent and nobody has handled is no loss on the way to it.
-
-    >>> import bus
-    >>> server = bus.serve("tcp://127.0.0.1:0", on_message=lambda msg, client: msg)
-    >>> report = server.stop(drain=5)
-    >>> bool(report), report.cut
-    (True, ())
-    >>> bool(StopReport(False, (Cut("a client", unsent=70),)))
-    False
-    """
-
-    complete: bool
-    cut: tuple[Cut, ...] = ()
-
-    def __bool__(self) -> bool:
-        return self.complete
 
 
 class Drain(Control):

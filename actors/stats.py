@@ -44,10 +44,12 @@ class ServerStats:
     """Counters of a server since it was started.
 
     `clients`: those connected now. `accepted` and `refused` (over a limit): connections. `skipped`: broadcast messages times the clients
-    that were skipped because their outbox was full.
+    that were skipped because their outbox was full. `unauthenticated`: those of the accepted that ended before `authenticate` had admitted
+    them, because it did not, or because no message came for it.
     """
 
     clients: int = 0
     accepted: int = 0
     refused: int = 0
     skipped: int = 0
+    unauthenticated: int = 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 import bus._siblings  # noqa: F401  # before anything of `actors`
 
 # isort: split
-from actors.draining import Cut, StopReport
 from actors.errors import (
     BadAddress,
     Broken,
@@ -23,7 +22,7 @@ from actors.errors import (
 )
 from actors.http import Request, Response
 from actors.message import Message
-from actors.server import BroadcastReport
+from actors.reports import BroadcastReport, Cut, StopReport
 from actors.stats import ServerStats, Stats
 from actors.waiting import deadline
 from bus._version import __version__
