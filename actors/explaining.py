@@ -67,7 +67,7 @@ def _one(actor: Any, now: float, waiters: list[Waiter]) -> list[str]:
 
 
 def _server(server: ServerActor, now: float, waiters: list[Waiter]) -> list[str]:
-    state = "stopping" if server.closing else "serving"
+    state = "draining" if server.draining and server.mailbox.ended is None else "stopping" if server.closing else "serving"
     counted = {"clients": len(server.clients), "accepted": server.accepted, "refused": server.refused, "skipped": server.skipped}
     counted["unauthenticated"] = server.unauthenticated
     counts = ", ".join(f"{count} {name}" for name, count in counted.items() if count or name == "clients")

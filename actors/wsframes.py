@@ -32,6 +32,7 @@ __all__ = ["BINARY_FRAME", "TEXT_FRAME", "WebSocketFraming", "Wire", "build_fram
 TEXT_FRAME = TEXT_MARK  # FIN and opcode 1
 BINARY_FRAME = 0x82
 COMPRESSED = 0x40  # RSV1, RFC 7692
+CONTROL = 0x08  # of an opcode
 MASKED = 0x80
 MAX_FRAGMENTS = 2**18  # of one message; each costs memory of its own, however small
 COMPRESS_FROM = 64  # bytes; below that it makes messages longer
@@ -228,7 +229,8 @@ class WebSocketFraming:
         start = 0
         while len(data) - start >= 2:
             end, length = self._extent(data, start)
-            if end > len(data) and length <= self._max_size - (self.protocol.current_size or 0):
+            room = self._max_size - (0 if data[start] & CONTROL else self.protocol.current_size or 0)
+            if end > len(data) and length <= room:
                 return Fed(messages, left_over(data[start:], end - start), texts)
             payload = self.sole(data[start:end], self._max_size)
             if payload is not None:
@@ -245,9 +247,13 @@ class WebSocketFraming:
         """Have the protocol judge one frame. Returns the reason if that is the end."""
         protocol = self.protocol
         self.judged += 1
-        if frame[0] & 0x0F == CLOSE:
-            protocol.current_size = None  # it may come inside a fragmented message (RFC 6455, section 5.4), which the protocol denies
+        size = protocol.current_size
+        if frame[0] & CONTROL:
+            # It may come inside a fragmented message (RFC 6455, section 5.4) and is no part of it, whose size the protocol would count.
+            protocol.current_size = None
         protocol.receive_data(frame)
+        if frame[0] & CONTROL and frame[0] & 0x0F != CLOSE:  # a close there the protocol would deny, before and after
+            protocol.current_size = size
         for event in protocol.events_received():
             if isinstance(event, Frame):
                 self._take(event, messages, texts)

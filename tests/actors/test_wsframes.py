@@ -546,6 +546,24 @@ def test_a_top_bit_in_the_length_is_a_fault(server: bool) -> None:
 
 
 @each_end
+@pytest.mark.parametrize("opcode", [PING, PONG, CLOSE])
+def test_a_control_frame_is_no_part_of_the_message_around_it(server: bool, opcode: int) -> None:
+    payload = b"" if opcode == CLOSE else b"x" * 100
+    for size in (1, 2, 50, 1000):  # of the pieces
+        end = End(server=server, max_size=200)
+        stream = end.wire(TEXT, b"a" * 199, fin=False) + end.wire(opcode, payload) + end.wire(CONTINUED, b"b")
+        end.take_all([stream[start : start + size] for start in range(0, len(stream), size)])
+        if opcode == CLOSE:
+            assert isinstance(end.reason, PeerClosed)
+        else:
+            assert end.reason is None
+            assert end.messages == [(b"a" * 199 + b"b", True)]
+    long_close = End(server=server, max_size=200)
+    stream = long_close.wire(TEXT, b"a" * 199, fin=False) + long_close.wire(CLOSE, (1000).to_bytes(2, "big") + b"bye" * 20)
+    assert str(long_close.take_all([stream[:210], stream[210:]]).reason).endswith("(1000: " + "bye" * 20 + ")")
+
+
+@each_end
 def test_too_many_fragments_are_1009(server: bool) -> None:
     good = End(server=server, max_fragments=10)
     good.take_all([good.wire(TEXT, b"x", fin=False)] + [good.wire(CONTINUED, b"x", fin=False)] * 9 + [good.wire(CONTINUED, b"x")])

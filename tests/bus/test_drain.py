@@ -103,6 +103,7 @@ def test_what_has_come_is_answered_and_nothing_more_comes_in(scheme: str, reques
         client = service.busy(conn, "two", "three")
         stopping = service.draining()
         assert repr(service.server).endswith("draining, 2 clients>")
+        assert f"server {service.server.address}, draining for" in bus.explain()
         assert client.connected()
         assert client.ended is None
         conn.send("too late")

@@ -309,7 +309,8 @@ SEEDS: dict[str, list[bytes]] = {
         for server in (0, 1)
         for deflate in (0, 1)
         for talk in ([(1, True), (2, True)], [(1, False), (9, True), (0, True)], [(8, True)], [(10, True), (1, True)])
-    ],
+    ]
+    + [b"\1\0\1\x46" + wire(1, b"a" * (MAX_SIZE - 1), masked=True, fin=False) + wire(control, b"x" * 9, masked=True) for control in (8, 9)],
     "message": [b'{"a": [1, 2.5e3, null, true, "\\ud83d\\ude00"]}', b"[[[[]]]]", b"text", "ü".encode(), "ü".encode("utf-16")],
     "request": [bytes([door, 2, 5, 40]) + UPGRADE for door in range(len(DOORS))] + [b"\0\0GET / HTTP/1.1\r\n\r\n", b"\0\0\x16\x03\x01"],
     "answer": [
