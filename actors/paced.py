@@ -12,6 +12,7 @@ no script borrows the socket.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
@@ -62,6 +63,10 @@ class PacedLane(Lane):
     @property
     def waiting(self) -> int:
         return super().waiting + len(self._held)
+
+    @property
+    def unhandled(self) -> int:
+        return super().unhandled + len(self._held)
 
     def on_ready(self, mask: int) -> None:
         StreamReader.on_ready(self, mask)
@@ -116,14 +121,14 @@ class PacedLane(Lane):
         held = self._held
         messages = self._messages
         if self.ended is not None:
-            held.clear()
+            self._drop_held()
         elif held:
             count = len(held) if messages is None else messages.take(min(len(held), messages.available(now)), now)
             if count:
                 batch = [held.popleft() for _ in range(count)]
                 self.input.put(batch, sum(len(message.data) for message in batch))
             if held and messages is not None and self._strict:
-                held.clear()
+                self._drop_held()
                 self._expel(f"{messages.rate:g} messages per second (max_messages_per_second)")
                 return
         wait = 0.0
@@ -139,6 +144,10 @@ class PacedLane(Lane):
         reason, self._last_word = self._last_word, None
         if reason is not None:
             super()._end_input(reason)
+
+    def _drop_held(self) -> None:
+        self._unseen += len(self._held)
+        self._held.clear()
 
     def _go_on(self) -> None:
         self._timer = None
@@ -170,8 +179,15 @@ class PacedLane(Lane):
         else:
             super()._end_input(reason)
 
-    def discard(self) -> None:
+    def when_handled(self, reason: BusError, call: Callable[[], object]) -> None:
+        # Nothing more is read: there is no rate to keep to any more.
+        batch = list(self._held)
         self._held.clear()
+        self.input.put(batch, sum(len(message.data) for message in batch))
+        super().when_handled(reason, call)
+
+    def discard(self) -> None:
+        self._drop_held()
         self._last_word = None
         super().discard()
 

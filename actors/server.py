@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from actors import hosting
 from actors.actor import Close, post
 from actors.broadcast import offer_to_all
-from actors.callbacks import NOBODY, Callbacks
+from actors.callbacks import NOBODY, Callbacks, judging
 from actors.draining import ClientDrain, Drain, cut_of
 from actors.errors import BusError, Closed, TooLarge
 from actors.framing import LENGTH, Framing
@@ -183,7 +183,6 @@ class ServerActor(ListenerActor):
 
     def _make_lane(self, actor: StreamActor, *reader: Any, **options: Any) -> Lane:
         client = self._make_client(actor)
-        judge = self._authenticate
         self._unfinished.add(actor)
 
         def enter() -> None:
@@ -193,7 +192,7 @@ class ServerActor(ListenerActor):
         lane = self._lane_type(
             actor,
             *reader,
-            callbacks=NOBODY if judge is None else Callbacks(lambda message, client: self._judge(judge, lane, message, client)),
+            callbacks=NOBODY if self._authenticate is None else judging(self._authenticate, lambda: lane, self._callbacks, LINGER),
             client=client,
             entered=enter,
             left=lambda: self.clients.pop(actor, None),
@@ -202,18 +201,6 @@ class ServerActor(ListenerActor):
             **options,
         )
         return lane
-
-    def _judge(self, judge: Callable[[Message, Any], object], lane: Lane, message: Message, client: Any) -> None:
-        """The first message of one who is not admitted. On the thread that runs its callbacks."""
-        admitted = False
-        try:
-            admitted = bool(judge(message, client))
-        except BaseException:
-            log.exception("authenticate raised for %s", lane.actor.remote_address)
-        if admitted:
-            lane.admit(self._callbacks, client)
-        else:
-            lane.actor.close_from_outside(LINGER, Closed(lane.actor.remote_address, ": authenticate did not admit it"))
 
     def _client_finished(self, actor: StreamActor) -> None:
         """A client's last callback has run, on whichever thread; that may be after its descriptor has gone."""
