@@ -7,13 +7,14 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from actors import scope, sockets
 from actors.actor import Close, SocketActor, post
 from actors.errors import BusError, Closed
 from actors.mailbox import Mailbox
-from actors.reader import FULL, Reader
+from actors.reader import DELAYED, FULL, Reader
 from actors.readerthread import ReaderThread
 from actors.resolving import format_address
 from actors.stream import LINGER, StreamActor
@@ -30,6 +31,7 @@ MAX_WAITING = 128  # connections accepted and not yet taken; more wait in the ke
 ACCEPTS_PER_TURN = 64
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 BACK_OFF = 0.1  # seconds without accepting when the system is out of descriptors; some must be closed first
+EPISODE = 10.0  # seconds without running out of them after which that is news again
 
 
 class ListenerActor(SocketActor):
@@ -57,6 +59,7 @@ class ListenerActor(SocketActor):
         self._sock = sock
         self._admit = admit
         self._keep = keep
+        self._exhausted_at = -EPISODE
         # A Unix socket's file: we remove the one that we made, not one that somebody has put in its place.
         self._path = path
         self._file = os.stat(path) if path is not None else None
@@ -82,13 +85,19 @@ class ListenerActor(SocketActor):
                     log.error("accepting on %s failed: %s", self.local_address, exc)
                     self._end(Closed(self.local_address, f" ({exc})").because(exc))
                     return
-                log.warning("cannot accept on %s: %s; trying again every %g s", self.local_address, exc, BACK_OFF)
-                self.reader.shut(FULL)
-                self.loop.call_later(BACK_OFF, lambda: self.reader.open(FULL))
+                self._back_off(exc)
                 return
             self._take(sock, peer)
             if self.reader.gates:
                 return
+
+    def _back_off(self, exc: OSError) -> None:
+        now = monotonic()
+        if now - self._exhausted_at >= EPISODE:
+            log.warning("cannot accept on %s: %s; trying again every %g s", self.local_address, exc, BACK_OFF)
+        self._exhausted_at = now
+        self.reader.shut(DELAYED)
+        self.loop.call_later(BACK_OFF, lambda: self.reader.open(DELAYED))
 
     def _take(self, sock: socket.socket, peer: Any) -> None:
         actor: StreamActor | None = None

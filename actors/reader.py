@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from actors.readerthread import ReaderThread
 
-__all__ = ["ENDED", "FULL", "LENT", "PAUSED", "READ_ON", "RETRY", "SERVING", "SPECIAL", "Reader"]
+__all__ = ["CANNOT", "DELAYED", "ENDED", "FULL", "LENT", "PAUSED", "READ_ON", "RETRY", "SERVING", "SPECIAL", "Reader"]
 
 # Why a socket is not polled for input.
 FULL = 1  # the mailbox is above high water
@@ -43,6 +43,7 @@ SERVING = 4  # its callback runs elsewhere, or its replies wait for the peer to 
 ENDED = 8  # no input will come any more
 SPECIAL = 16  # what was read waits for the reader thread
 PAUSED = 32  # its owner wants nothing read for now
+DELAYED = 64  # for a time: its peer sends more than it may, or the system is out of descriptors
 
 # Masks that are none.
 UNREGISTERED = -1
@@ -50,7 +51,7 @@ UNKNOWN = -2
 
 RETRY = 0.001
 READ_ON = 0.02  # when to look again for what TLS has to read, or to say
-CANNOT = (False, None)
+CANNOT = (False, None)  # what `direct` says when the socket is not to be borrowed
 
 
 def _nothing() -> None:

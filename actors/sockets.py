@@ -11,6 +11,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+if sys.platform == "linux":
+    import fcntl  # now: when it is needed, there may be no descriptor left to import it with
+
 __all__ = [
     "DROPS_SPACE",
     "broken_phrase",
@@ -66,8 +69,6 @@ def unacknowledged(sock: socket.socket) -> int:
         return -1
     if sock.family == socket.AF_UNIX:
         return 0  # there the call counts what the peer has not read; written is with the peer already
-    import fcntl
-
     try:
         return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), SIOCOUTQ, b"\0\0\0\0"))[0])
     except (OSError, ValueError):

@@ -251,10 +251,10 @@ with bus.listen("tcp://127.0.0.1:0") as listener, bus.serve("tcp://127.0.0.1:0",
     print(a.receive(timeout=30).text, b.receive(timeout=30).text, Peer(clients[2]).receive(), Peer(clients[3]).receive())
     for each in (*clients, a, b):
         each.close()
-    print("trying again" in warnings[0], len(warnings) < 40)
+    print("trying again" in warnings[0], len(warnings))
 """
     )
-    assert printed == "hi hi b'hi' b'hi'\nTrue True\n"
+    assert printed == "hi hi b'hi' b'hi'\nTrue 2\n"
 
 
 # --- Unix sockets ---
