@@ -19,7 +19,7 @@ from actors.datagram import DatagramActor
 from actors.lane import Lane
 from actors.link import LinkActor
 from actors.listener import ListenerActor
-from actors.reader import ENDED, FULL, SERVING
+from actors.reader import DELAYED, ENDED, FULL, SERVING
 from actors.resolving import format_address
 from actors.server import ServerActor
 from actors.stats import Stats
@@ -69,6 +69,7 @@ def _one(actor: Any, now: float, waiters: list[Waiter]) -> list[str]:
 def _server(server: ServerActor, now: float, waiters: list[Waiter]) -> list[str]:
     state = "stopping" if server.closing else "serving"
     counted = {"clients": len(server.clients), "accepted": server.accepted, "refused": server.refused, "skipped": server.skipped}
+    counted["unauthenticated"] = server.unauthenticated
     counts = ", ".join(f"{count} {name}" for name, count in counted.items() if count or name == "clients")
     lines = [f"server {server.local_address}, {state} for {_age(server.since, now)}: {counts}"]
     lines += _waits((server.stopped, server.mailbox), waiters)
@@ -95,6 +96,7 @@ def _stream(actor: StreamActor, now: float, waiters: list[Waiter], kind: str = "
     reason = outbox.ended or actor.reason
     lines = [f"{kind} {actor.local_address} to {actor.remote_address} ({over}), {actor.state.value} for {_age(actor.since, now)}"]
     lines[0] += "" if reason is None else f": {reason}"
+    lines[0] += f"; no {actor.silence.awaited} yet" if actor.silence.awaited else ""
     silent = sockets.silence(reader.sock) if reader.fd >= 0 else None
     heard, said = silent if silent is not None else (None, None)
     came = f"  in: {stats.messages_in} messages, {stats.waiting_in} of them waiting"
@@ -130,7 +132,9 @@ def _why_unread(actor: StreamActor) -> str:
         return "; nothing more comes in"
     if gates & FULL:
         return "; not read, because the mailbox is full"
-    return "; not read, because its callback runs or its replies wait" if gates & SERVING else ""
+    if gates & SERVING:
+        return "; not read, because its callback runs or its replies wait"
+    return "; not read for a moment, because it sent more than its rate" if gates & DELAYED else ""
 
 
 def _losses(stats: Stats) -> list[str]:

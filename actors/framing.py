@@ -85,6 +85,11 @@ class Framing(Protocol):
         """The bytes on the wire for a payload. Raises ValueError when this framing cannot carry it."""
         ...
 
+    @property
+    def judged(self) -> int:
+        """Changes with what comes and is no message: a WebSocket's ping, a heartbeat."""
+        ...
+
     def sole(self, data: bytes, max_size: int) -> bytes | None:
         """The message, if these bytes are exactly one: what most reads give. None says nothing; ask `parse`."""
         ...
@@ -143,6 +148,7 @@ class _Stateless:
     """A framing whose `parse` says all there is to say."""
 
     delimited = True
+    judged = 0
     marks_text = False
 
     def feed(self, unparsed: Unparsed) -> Fed:

@@ -45,6 +45,10 @@ class Heartbeat:
 
     # -- the framing --------------------------------------------------------------------------------------------------
 
+    @property
+    def judged(self) -> int:
+        return self.heard
+
     def frame(self, payload: bytes) -> bytes:
         if not payload:
             raise ValueError("an empty message is a heartbeat here (heartbeat=): it would not arrive")

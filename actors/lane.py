@@ -21,10 +21,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from actors import crew, scope, waiting
+from actors.callbacks import NOBODY, Callbacks
 from actors.errors import Broken, BusError
 from actors.framing import TEXT_MARK, Unparsed
 from actors.mailbox import Mailbox
-from actors.message import Message, Sendable
+from actors.message import Message
 from actors.poller import IN
 from actors.reader import SERVING
 from actors.serialline import SerialLine
@@ -33,29 +34,13 @@ from actors.streamreader import READ_SIZE, StreamReader
 if TYPE_CHECKING:
     from actors.stream import StreamActor
 
-__all__ = ["STARTING", "Callbacks", "Lane"]
+__all__ = ["STARTING", "Lane"]
 
 log = logging.getLogger("actorbus.server")
 
 QUICK = 0.005  # seconds; a client is slow no longer after QUICK_STREAK turns this quick
 QUICK_STREAK = 50
 STARTING = 0  # what a lane's `handling` is until the thread is known
-
-
-class Callbacks:
-    """What a server runs for a client. Only `message` may answer."""
-
-    __slots__ = ("connected", "disconnected", "message")
-
-    def __init__(
-        self,
-        message: Callable[[Message, Any], Sendable | None],
-        connected: Callable[[Any], object] | None = None,
-        disconnected: Callable[[Any, BusError], object] | None = None,
-    ) -> None:
-        self.message = message
-        self.connected = connected
-        self.disconnected = disconnected
 
 
 class _Delivery:
@@ -78,13 +63,14 @@ class _Delivery:
 
 
 class Lane(StreamReader):
-    """See the module. `client` is handed to the callbacks; `entered()` is called before the first, `left()` before the last one,
-    `finished()` after it.
+    """See the module. Until `admit`, `callbacks` are those of a visitor whom the server's do not hear of. `client` is handed to the
+    callbacks; `entered()` is called when it is admitted, `left()` before its last callback, `finished()` after it.
     """
 
     __slots__ = (
         "_apart",
         "_callbacks",
+        "_entered",
         "_finished",
         "_handled",
         "_inside",
@@ -100,9 +86,9 @@ class Lane(StreamReader):
         "_unseen",
         "_when_finished",
         "actor",
+        "admitted",
         "client",
         "ended",
-        "enter",
         "handling",
         "pending",
         "receiving",
@@ -114,7 +100,7 @@ class Lane(StreamReader):
         self,
         actor: StreamActor,
         *reader: Any,
-        callbacks: Callbacks,
+        callbacks: Callbacks = NOBODY,
         client: Any,
         entered: Callable[[], object],
         left: Callable[[], object],
@@ -126,8 +112,7 @@ class Lane(StreamReader):
         self.input = self
         self.actor = actor
         self.client = client
-        # The client is told of its admission before any message, whichever thread reads the first one.
-        self.pending: deque[Message | Callable[[], None]] = deque([self._connected] if callbacks.connected else [])
+        self.pending: deque[Message | Callable[[], None]] = deque()
         self.running = False
         self.slow = False
         self.ended: BusError | None = None
@@ -136,13 +121,14 @@ class Lane(StreamReader):
         self._callbacks = callbacks
         self._on_message = callbacks.message
         self._next: Message | None = None  # goes before `pending`; only from a turn to its drain
-        self.enter = entered
+        self.admitted = False
+        self._entered = entered
         self._left = left
         self._when_finished = finished
         self._serial = serial
         self._apart = False  # drained on a thread that does not have the baton
         self._quick = 0
-        self._met = callbacks.connected is None  # so that `disconnected` is not told of one that `connected` never saw
+        self._met = False  # so that `disconnected` is not told of one that `connected` never saw
         self._muted = False  # a callback raised, or we closed: no message is handed out any more
         self._finished = False  # the last callback has run
         self._inside = False  # drained on another thread than the one with the baton, this moment
@@ -153,14 +139,17 @@ class Lane(StreamReader):
         self.receiving = False
 
     def admit(self, callbacks: Callbacks, client: Any) -> None:
-        """From now on there is a client, with these callbacks. On the reader thread, before any message."""
+        """From now on there is a client, with these callbacks. Before any message but one that a visitor's own callback has judged: on the
+        reader thread, before that reads it, or on the thread that drains.
+        """
         self._callbacks = callbacks
         self._on_message = callbacks.message
         self._met = callbacks.connected is None
         self.client = client
-        self.enter()
+        self.admitted = True
+        self._entered()
         if callbacks.connected is not None:
-            self.pending.append(self._connected)
+            self.pending.appendleft(self._connected)
 
     @property
     def waiting(self) -> int:

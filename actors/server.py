@@ -5,58 +5,41 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal
 
 from actors import hosting
 from actors.actor import Close, post
+from actors.callbacks import NOBODY, Callbacks, judging
 from actors.draining import ClientDrain, Drain, StopReport, cut_of
 from actors.errors import Broken, BusError, Closed, TooLarge
 from actors.framing import LENGTH, Framing
 from actors.heartbeat import with_heartbeat
 from actors.http import HANDSHAKE_TIMEOUT
-from actors.lane import Callbacks, Lane
+from actors.lane import Lane
 from actors.listener import ListenerActor
-from actors.message import Sendable, encode
+from actors.message import Message, Sendable, encode
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
+from actors.paced import PacedLane
 from actors.readerthread import ReaderThread
 from actors.serialline import SerialLine
 from actors.sockets import set_user_timeout
+from actors.stats import BroadcastReport
 from actors.stream import LINGER, STALL_TIMEOUT, StreamActor
 from actors.waiting import Answer, current, deadline_after
 
 if TYPE_CHECKING:
     from actors.certificates import Credentials
 
-__all__ = ["MAX_CLIENTS", "MAX_SIZE", "BroadcastReport", "ServerActor", "Threads"]
+__all__ = ["MAX_CLIENTS", "MAX_SIZE", "ServerActor", "Threads"]
 
 log = logging.getLogger("actorbus.server")
 
 MAX_SIZE = 1024 * 1024  # of a message from a client; a server has many, and knows none of them
 MAX_CLIENTS = 10_000
 
-NOBODY = Callbacks(lambda message, client: None)  # of a client that is not admitted yet
-
 Threads = int | Literal["own"] | None
-
-
-@dataclass(frozen=True)
-class BroadcastReport:
-    """What became of a broadcast, by client.
-
-    `taken`: the kernel has the whole message. `queued`: it waits in the client's outbox, behind earlier ones. `skipped`: the outbox was
-    full, or the client had left; nothing of the message goes to it.
-
-    >>> report = BroadcastReport(taken=("a", "b"), queued=(), skipped=("c",))
-    >>> len(report.taken), len(report.skipped)
-    (2, 1)
-    """
-
-    taken: tuple[Any, ...] = ()
-    queued: tuple[Any, ...] = ()
-    skipped: tuple[Any, ...] = ()
 
 
 class ServerActor(ListenerActor):
@@ -86,31 +69,45 @@ class ServerActor(ListenerActor):
         threads: Threads = None,
         path: str | None = None,
         tls: Credentials | None = None,
-        handshake_timeout: float = HANDSHAKE_TIMEOUT,
+        authenticate: Callable[[Message, Any], object] | None = None,
+        handshake_timeout: float | None = HANDSHAKE_TIMEOUT,
+        idle_timeout: float | None = None,
         heartbeat: float | None = None,
         user_timeout: float | None = None,
+        max_messages_per_second: float | None = None,
+        max_bytes_per_second: float | None = None,
+        over_rate: Literal["delay", "disconnect"] = "delay",
     ) -> None:
         super().__init__(sock, loop, admit=self._admit_client, path=path, tls=tls)
-        self._handshake_timeout = handshake_timeout
+        self.framing = with_heartbeat(framing, heartbeat)
+        self.max_size = max_size
+        self._options: dict[str, Any] = {"outbox_bytes": outbox_bytes, "stall_timeout": stall_timeout}
+        self._options |= {"handshake_timeout": handshake_timeout, "idle_timeout": idle_timeout}
         if tls is not None:
             from actors.tlsstream import TlsStreamActor
 
             self.client_type = TlsStreamActor
+        self._lane_type: Callable[..., Lane] = Lane
+        if max_messages_per_second is not None or max_bytes_per_second is not None:
+            self._lane_type = partial(
+                PacedLane,
+                max_messages_per_second=max_messages_per_second,
+                max_bytes_per_second=max_bytes_per_second,
+                over_rate=over_rate,
+            )
         self.clients: dict[StreamActor, Any] = {}
         self.refused = 0
+        self.unauthenticated = 0
         self.skipped = 0
         self.stopped: Answer[bool] = Answer()
         self._callbacks = callbacks
         self._make_client = make_client
+        self._authenticate = authenticate
         self._heartbeat = heartbeat
         self._user_timeout = user_timeout
         self._plain = framing
-        self.framing = with_heartbeat(framing, heartbeat)
-        self.max_size = max_size
-        self._outbox_bytes = outbox_bytes
-        self._stall_timeout = stall_timeout
         self._max_clients = max_clients
-        self._max_per_address = max_clients_per_address
+        self._max_per_address = max_clients_per_address if path is None else max_clients  # clients of a Unix socket have no address
         self._overflow = overflow
         self._own = threads == "own"
         self._loops = [hosting.dedicated() for _ in range(threads)] if isinstance(threads, int) else []
@@ -149,9 +146,8 @@ class ServerActor(ListenerActor):
             local_address=local,
             framing=with_heartbeat(self._plain, self._heartbeat),
             max_size=self.max_size,
-            outbox_bytes=self._outbox_bytes,
-            stall_timeout=self._stall_timeout,
             make_lane=self._make_lane,
+            ready=self._ready,
             on_gone=lambda actor, reason: self.loop.call_soon(lambda: self._client_gone(actor, host, reason)),
             dedicated=self._own,
             **self._client_options(),
@@ -161,15 +157,16 @@ class ServerActor(ListenerActor):
         return actor
 
     def _client_options(self) -> dict[str, Any]:
-        if self.tls is None:
-            return {}
-        return {"context": self.tls.context, "ready": self._ready, "handshake_timeout": self._handshake_timeout}
+        return self._options if self.tls is None else self._options | {"context": self.tls.context}
 
     def _ready(self, actor: StreamActor) -> None:
-        """Its TLS handshake is over: now it is a client."""
+        """Its messages can come: it is a client now, or has to say who it is first."""
         assert actor.lane is not None
+        if self._authenticate is not None:
+            actor.silence.expect("first message")
+            return
         actor.lane.admit(self._callbacks, actor.lane.client)
-        actor.lane.settle()
+        actor.loop.call_soon(actor.lane.settle)
 
     def _refuse(self, remote: str, reason: str) -> None:
         self.refused += 1
@@ -188,12 +185,13 @@ class ServerActor(ListenerActor):
         self._unfinished.add(actor)
 
         def enter() -> None:
-            self.clients[actor] = lane.client  # whole by now, and no message is read yet
+            self.clients[actor] = lane.client  # whole by now
+            actor.silence.admitted()
 
-        lane = Lane(
+        lane = self._lane_type(
             actor,
             *reader,
-            callbacks=self._callbacks if self.tls is None else NOBODY,
+            callbacks=NOBODY if self._authenticate is None else judging(self._authenticate, lambda: lane, self._callbacks, LINGER),
             client=client,
             entered=enter,
             left=lambda: self.clients.pop(actor, None),
@@ -211,6 +209,8 @@ class ServerActor(ListenerActor):
 
     def _client_gone(self, actor: StreamActor, host: str, reason: BusError) -> None:
         log.info("%s", reason if actor.lane is None else actor.lane.ended or reason)  # what on_disconnect was told, or will be
+        if self._authenticate is not None and actor.lane is not None and not actor.lane.admitted:
+            self.unauthenticated += 1
         self._present.discard(actor)
         self._client_drained(actor)
         left = self._per_address.get(host, 1) - 1

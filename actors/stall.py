@@ -33,6 +33,8 @@ class StallWatch:
             self._timer = self._loop.call_later(self._timeout, self._check)
 
     def cancel(self) -> None:
+        """For good."""
+        self._timeout = None
         if self._timer is not None:
             self._timer.cancel()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
+from typing import Any
 
-__all__ = ["ServerStats", "Stats"]
+__all__ = ["BroadcastReport", "ServerStats", "Stats"]
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,29 @@ class ServerStats:
     """Counters of a server since it was started.
 
     `clients`: those connected now. `accepted` and `refused` (over a limit): connections. `skipped`: broadcast messages times the clients
-    that were skipped because their outbox was full.
+    that were skipped because their outbox was full. `unauthenticated`: those of the accepted that ended before `authenticate` had admitted
+    them, because it did not, or because no message came for it.
     """
 
     clients: int = 0
     accepted: int = 0
     refused: int = 0
     skipped: int = 0
+    unauthenticated: int = 0
+
+
+@dataclass(frozen=True)
+class BroadcastReport:
+    """What became of a broadcast, by client.
+
+    `taken`: the kernel has the whole message. `queued`: it waits in the client's outbox, behind earlier ones. `skipped`: the outbox was
+    full, or the client had left; nothing of the message goes to it.
+
+    >>> report = BroadcastReport(taken=("a", "b"), queued=(), skipped=("c",))
+    >>> len(report.taken), len(report.skipped)
+    (2, 1)
+    """
+
+    taken: tuple[Any, ...] = ()
+    queued: tuple[Any, ...] = ()
+    skipped: tuple[Any, ...] = ()

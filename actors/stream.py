@@ -26,8 +26,9 @@ from actors.mailbox import MAX_MESSAGES, Mailbox
 from actors.message import Message, Sendable, encode, weigh
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.outbox import Outbox
-from actors.reader import FULL, PAUSED, READ_ON, SERVING
+from actors.reader import DELAYED, FULL, PAUSED, READ_ON, SERVING
 from actors.readerthread import ReaderThread, Timer
+from actors.silence import SilenceWatch
 from actors.stall import STALL_TIMEOUT, StallWatch
 from actors.states import MOVES, State
 from actors.stats import Stats
@@ -46,8 +47,8 @@ LINGER = 5.0
 
 
 class StreamActor(SocketActor):
-    """See the module. Without `lane`, messages go to `mailbox`, which may be that of a `link`. `on_gone(actor, reason)` is called on the
-    reader thread when the descriptor goes; `dedicated` says that the loop is this actor's own and ends with it.
+    """See the module. Without `lane`, messages go to `mailbox`, which may be that of a `link`. `ready(actor)` is called before a message is
+    read, `on_gone(actor, reason)` on the reader thread when the descriptor goes; a `dedicated` loop is this actor's own and ends with it.
 
     The socket is the actor's from here on. `remote_address` and `local_address` are texts.
     """
@@ -68,7 +69,10 @@ class StreamActor(SocketActor):
         outbox_bytes: int = OUTBOX_BYTES,
         stall_timeout: float | None = STALL_TIMEOUT,
         make_lane: Callable[..., Lane] | None = None,
+        ready: Callable[[StreamActor], object] | None = None,
         on_gone: Callable[[StreamActor, BusError], None] | None = None,
+        handshake_timeout: float | None = None,
+        idle_timeout: float | None = None,
         link: LinkActor | None = None,
         dedicated: bool = False,
     ) -> None:
@@ -90,15 +94,12 @@ class StreamActor(SocketActor):
         self._dead = False  # a reset came while lingering: no acknowledgement will
         self._linger_timer: Timer | None = None
         self._answers: list[Answer[bool]] = []
+        self._ready = ready
         self._on_gone = on_gone
         self._link = link
+        self.silence = SilenceWatch(self, handshake_timeout, idle_timeout)
         self.outbox = (Outbox if link is None else JournalOutbox)(
-            sock,
-            address=remote_address,
-            backlog=self._backlog,
-            failed=self._write_failed,
-            drained=self._drained,
-            max_bytes=outbox_bytes,
+            sock, address=remote_address, backlog=self._backlog, failed=self._write_failed, drained=self._drained, max_bytes=outbox_bytes
         )
         self._stall = StallWatch(self.outbox, loop, stall_timeout, lambda phrase: self.break_off(Broken(remote_address, phrase)))
         options: dict[str, Any] = {"source": remote_address, "framing": framing, "max_size": max_size}
@@ -126,8 +127,7 @@ class StreamActor(SocketActor):
                 self.mailbox.use_direct(self.reader.direct)
 
     def on_start(self) -> None:
-        if self.lane is not None:
-            self._enter()
+        self._enter()
         self.reader.start()
         self.framing.begin(self)
         if self.encrypted:
@@ -138,10 +138,9 @@ class StreamActor(SocketActor):
         call(self)
 
     def _enter(self) -> None:
-        """Become a server's client, before the first byte is read."""
-        assert self.lane is not None
-        self.lane.enter()
-        self.loop.call_soon(self.lane.settle)
+        """Nothing stands between the peer and its first message."""
+        if self._ready is not None:
+            self._ready(self)
 
     # -- output, in the caller's thread -------------------------------------------------------------------------------
 
@@ -161,20 +160,18 @@ class StreamActor(SocketActor):
         self.outbox.send_many([self.frame(message) for message in messages], deadline)
 
     def stats(self) -> Stats:
-        outbox = self.outbox
-        reader = self.reader
+        outbox, reader = self.outbox, self.reader
         return Stats(
             messages_in=reader.messages_in, bytes_in=reader.bytes_in, dropped=reader.dropped,
             messages_out=outbox.messages, bytes_out=outbox.bytes, unsent=outbox.unsent,
-            waiting_in=self.lane.waiting if self.lane is not None else len(self.mailbox),
-            waiting_out=len(outbox),
+            waiting_in=self.lane.waiting if self.lane is not None else len(self.mailbox), waiting_out=len(outbox),
         )
 
     # -- called by the outbox, with its lock held, and by the reader --------------------------------------------------
 
     def _backlog(self, waiting: bool) -> None:
         self.reader.set_writing(waiting)
-        self.loop.call_soon(self._watch_stall if waiting else self._advance)
+        self.loop.call_soon(self._stall.begin if waiting else self._advance)
 
     def _drained(self) -> None:
         if self.lane is not None:
@@ -230,6 +227,10 @@ class StreamActor(SocketActor):
         self.reader.input.end(reason)
         self._gone(reason)
 
+    def expel(self, reason: BusError) -> None:
+        """End it for what the peer does or fails to do: in order, so that what was sent before still reaches it. On the reader thread."""
+        self._close(Close(reason, LINGER))
+
     def served(self, reason: BusError | None) -> None:
         """The lane has run its last callback."""
         if self.state is not State.OPEN:
@@ -238,10 +239,6 @@ class StreamActor(SocketActor):
             self.break_off(reason)
         else:
             self._close(Close(reason or PeerClosed(self.remote_address), LINGER))
-
-    def _watch_stall(self) -> None:
-        if self.state is not State.GONE:
-            self._stall.begin()
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -305,7 +302,7 @@ class StreamActor(SocketActor):
             self.loop.call_later(0.001, self._take_over_input)
             return
         self._throw_away_input()
-        reader.open(FULL | SERVING | PAUSED)
+        reader.open(FULL | SERVING | PAUSED | DELAYED)
 
     def _throw_away_input(self) -> None:
         self.reader.discard()
@@ -359,6 +356,7 @@ class StreamActor(SocketActor):
         self.left_in_kernel = in_kernel(self)
         self._move(State.GONE)
         self._stall.cancel()
+        self.silence.cancel()
         if self._linger_timer is not None:
             self._linger_timer.cancel()
         self.reader.release()

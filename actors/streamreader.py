@@ -207,6 +207,11 @@ class StreamReader(Reader):
         unparsed = self._unparsed
         return sum(map(len, self._fresh)) + (0 if unparsed is None else sum(map(len, unparsed.chunks)))
 
+    @property
+    def signs_of_life(self) -> tuple[int, ...]:
+        """Changes with every byte that is read."""
+        return self.messages_in, self.unparsed_bytes, self._framing.judged
+
     def _hand_over(self) -> None:
         """What comes next is for the reader thread, which no interrupt reaches. With the right to read."""
         self.thread.call_soon(self._take_special)

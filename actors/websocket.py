@@ -19,7 +19,7 @@ from actors.actor import Close
 from actors.errors import Broken, BusError, TooLarge
 from actors.http import PING_INTERVAL, PING_TIMEOUT
 from actors.message import Message, Sendable, encode
-from actors.reader import ENDED, FULL, PAUSED, SERVING, SPECIAL
+from actors.reader import DELAYED, ENDED, FULL, PAUSED, SERVING, SPECIAL
 from actors.readerthread import ReaderThread, Timer
 from actors.stream import LINGER, State, StreamActor
 from actors.wsframes import WebSocketFraming, is_utf8
@@ -33,7 +33,7 @@ log = logging.getLogger("actorbus.websocket")
 
 GRACE = 1.0  # what a read that has just been resumed gets before the verdict
 
-NORMAL, GOING_AWAY, INTERNAL_ERROR = 1000, 1001, 1011  # RFC 6455, section 7.4.1
+NORMAL, GOING_AWAY, POLICY_VIOLATION, INTERNAL_ERROR = 1000, 1001, 1008, 1011  # RFC 6455, section 7.4.1
 SENDABLE = (*range(1000, 1004), *range(1007, 1015))
 
 
@@ -124,9 +124,6 @@ class WebSocketActor(StreamActor):
 
     # -- keepalive, on the reader thread ------------------------------------------------------------------------------
 
-    def _signs_of_life(self) -> tuple[int, int, int]:
-        return self.reader.messages_in, self.framing.judged, self.reader.unparsed_bytes
-
     def _ping(self) -> None:
         if self.state is not State.OPEN or self._interval is None:
             return
@@ -137,13 +134,13 @@ class WebSocketActor(StreamActor):
             return  # the stall watchdog deals with a peer that does not read
         self._pinged = (payload, monotonic())
         if self._verdict_after is not None:
-            self._timers.append(self.loop.call_later(self._verdict_after, partial(self._judge, self._signs_of_life(), False)))
+            self._timers.append(self.loop.call_later(self._verdict_after, partial(self._judge, self.reader.signs_of_life, False)))
 
-    def _judge(self, before: tuple[int, int, int], again: bool) -> None:
+    def _judge(self, before: tuple[int, ...], again: bool) -> None:
         """Any byte since the ping is a sign of life. While we do not read, silence is our own doing."""
-        if self.state is not State.OPEN or self._signs_of_life() != before or self._verdict_after is None:
+        if self.state is not State.OPEN or self.reader.signs_of_life != before or self._verdict_after is None:
             return
-        paused = bool(self.reader.gates & (FULL | SERVING | PAUSED))
+        paused = bool(self.reader.gates & (FULL | SERVING | PAUSED | DELAYED))
         if paused or not again:
             delay = self._verdict_after if paused else min(GRACE, self._verdict_after)
             self._timers.append(self.loop.call_later(delay, partial(self._judge, before, not paused)))
@@ -181,6 +178,10 @@ class WebSocketActor(StreamActor):
             self._close(Close(reason, LINGER))
         else:
             super().served(reason)
+
+    def expel(self, reason: BusError) -> None:
+        self.say_goodbye_with(POLICY_VIOLATION, reason.reason)
+        super().expel(reason)
 
     def fail(self, reason: BusError) -> None:
         self.say_goodbye_with(INTERNAL_ERROR, "internal error")

@@ -21,10 +21,10 @@ from websockets.typing import Subprotocol
 
 from actors import crew, scope
 from actors.actor import Close
+from actors.callbacks import Callbacks
 from actors.errors import Broken, BusError
 from actors.framing import Fed, Parsed, Unparsed, count_chunks, left_over, tls_hint
-from actors.http import HANDSHAKE_TIMEOUT, HEAD_END, MAX_HEAD, Answer, Request, Response, encode_answer
-from actors.lane import Callbacks
+from actors.http import HEAD_END, MAX_HEAD, Answer, Request, Response, encode_answer
 from actors.reader import SPECIAL
 from actors.stream import LINGER, State
 from actors.tls import TlsSocket
@@ -53,7 +53,6 @@ class Door:
     origins: Sequence[str] | None = None
     subprotocols: Sequence[str] | None = None
     compression: bool = False
-    handshake_timeout: float = HANDSHAKE_TIMEOUT
     tls: Credentials | None = None
     on_loopback: bool = True
 
@@ -163,12 +162,7 @@ class Guest(WebSocketActor):
         super().__init__(sock, loop, **options)
 
     def _enter(self) -> None:
-        """Not before it is admitted."""
-        # It may be another loop's thread that admits it.
-        self._timers = [self.loop.call_later_threadsafe(self._door.handshake_timeout, self._too_slow)]
-
-    def _too_slow(self) -> None:
-        self.break_off(Broken(self.remote_address, f"no WebSocket handshake within {self._door.handshake_timeout:g} s"))
+        self.silence.expect("WebSocket handshake")
 
     def _asked(self, head: bytes, rest: bytes) -> None:
         # Decided behind this turn, which still works with the framing of before.
@@ -237,8 +231,6 @@ class Guest(WebSocketActor):
             log.info("%s refused: %s", self.remote_address, protocol.handshake_exc)
             self._respond_with(response.serialize())
             return
-        for timer in self._timers:
-            timer.cancel()
         assert self.lane is not None
         self.being_answered = False
         self.request = request

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from actors.callbacks import NOBODY
 from actors.message import Sendable
-from actors.server import NOBODY, ServerActor
+from actors.server import ServerActor
 from actors.websocket import GOING_AWAY, marked_as_text
 from actors.wsframes import BINARY_FRAME, TEXT_FRAME, build_frame
 from actors.wshandshake import Door, Guest
@@ -23,10 +24,10 @@ class WebSocketServerActor(ServerActor):
     ) -> None:
         super().__init__(*sock_and_loop, callbacks=NOBODY, make_client=lambda actor: None, **options)
         self.tls = door.tls
-        self._guest_options = {"door": door, "ping_interval": ping_interval, "ping_timeout": ping_timeout}
+        self._options |= {"door": door, "ping_interval": ping_interval, "ping_timeout": ping_timeout}
 
     def _client_options(self) -> dict[str, Any]:
-        return self._guest_options
+        return self._options
 
     def _framed(self, message: Sendable, payload: bytes) -> bytes:
         """Not masked and not compressed, so that the same bytes do for every client."""

@@ -23,8 +23,7 @@ from actors.errors import (
 )
 from actors.http import Request, Response
 from actors.message import Message
-from actors.server import BroadcastReport
-from actors.stats import ServerStats, Stats
+from actors.stats import BroadcastReport, ServerStats, Stats
 from actors.waiting import deadline
 from bus._version import __version__
 from bus.anyof import receive_any

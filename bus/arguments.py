@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,9 +28,13 @@ __all__ = [
     "Own",
     "check_backoff",
     "check_callable",
+    "check_choice",
+    "check_counts",
+    "check_duration",
     "check_framing",
     "check_liveness",
     "check_positive",
+    "check_rate",
     "check_server_hostname",
     "check_threads",
     "check_tls",
@@ -47,6 +52,7 @@ VERBS = {
 }
 WEBSOCKET = ("ws", "wss")
 ENCRYPTED = ("tls", "wss")
+MAX_RATE = 1e12  # a second; what is over that is no limit
 
 FramingName = Literal["length", "etx", "lines", "raw"]
 Own = Literal["own"] | None
@@ -69,8 +75,7 @@ def check_positive(value: int, name: str) -> int:
 def check_liveness(scheme: str, framing: Framing, heartbeat: float | None, user_timeout: float | None) -> None:
     """Seconds over 0, or None, where they can mean something."""
     for value, name in ((heartbeat, "heartbeat"), (user_timeout, "user_timeout")):
-        if check_timeout(value, name) == 0:
-            raise ValueError(f"{name} must be over 0 seconds, or None")
+        check_duration(value, name)
     if heartbeat is not None:
         if scheme in WEBSOCKET:
             raise ValueError(f"a WebSocket has a heartbeat of its own: ping_interval, ping_timeout; heartbeat is not for {scheme}://")
@@ -102,6 +107,37 @@ def check_backoff(backoff: tuple[float, float]) -> tuple[float, float]:
     if not 0 < first <= longest:
         raise ValueError(f"backoff must be the first pause and the longest, over 0 and not falling, not {backoff!r}")
     return first, longest
+
+
+def check_choice(value: str, choices: Sequence[str], name: str) -> str:
+    if value not in choices:
+        raise ValueError(f"{name} must be {' or '.join(repr(choice) for choice in choices)}, not {value!r}")
+    return value
+
+
+def check_counts(**counts: int) -> dict[str, Any]:
+    """The same mapping, if each is an int of at least 1."""
+    for name, value in counts.items():
+        check_positive(value, name)
+    return counts
+
+
+def check_duration(seconds: float | None, name: str) -> float | None:
+    """Seconds that take a while, or None."""
+    if check_timeout(seconds, name) == 0:
+        raise ValueError(f"{name} must be over 0, or None for none")
+    return seconds
+
+
+def check_rate(rate: float | None, name: str) -> float | None:
+    """The rate as given, if it is a number that can be counted in a second, or None."""
+    if rate is None:
+        return None
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)):
+        raise TypeError(f"{name} must be a number or None, not {type(rate).__name__}")
+    if not 0 < rate <= MAX_RATE:  # also catches NaN
+        raise ValueError(f"{name} must be over 0, at most {MAX_RATE:g}, or None for no limit, not {rate!r}")
+    return rate
 
 
 def check_threads(threads: Own) -> None:

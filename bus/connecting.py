@@ -24,9 +24,9 @@ from bus.arguments import (
     Own,
     check_backoff,
     check_callable,
+    check_counts,
     check_framing,
     check_liveness,
-    check_positive,
     check_server_hostname,
     check_threads,
     check_tls,
@@ -113,13 +113,9 @@ def connect(
     """
     endpoint = parse(url, "connect", VERBS)
     framing_ = check_framing(framing)
-    limits: dict[str, Any] = {
-        "mailbox_messages": check_positive(mailbox_messages, "mailbox_messages"),
-        "mailbox_bytes": check_positive(mailbox_bytes, "mailbox_bytes"),
-    }
-    check_positive(max_size, "max_size")
-    check_positive(outbox_bytes, "outbox_bytes")
-    check_timeout(stall_timeout, "stall_timeout")
+    limits = check_counts(mailbox_messages=mailbox_messages, mailbox_bytes=mailbox_bytes)
+    options = check_counts(max_size=max_size, outbox_bytes=outbox_bytes)
+    options["stall_timeout"] = check_timeout(stall_timeout, "stall_timeout")
     check_threads(threads)
     check_server_hostname(server_hostname, endpoint.scheme)
     credentials = check_tls(endpoint.scheme, server=False, tls=tls, cert=cert, key=key, ca=ca)
@@ -135,7 +131,6 @@ def connect(
             raise ValueError("reconnect is for streams: udp:// has no connection that could be lost")
     elif on_state is not None:
         raise ValueError("on_state tells what happens with reconnect=True")
-    options: dict[str, Any] = {"max_size": max_size, "outbox_bytes": outbox_bytes, "stall_timeout": stall_timeout}
     if endpoint.scheme in WEBSOCKET:
         check_pings(ping_interval, ping_timeout)
         options |= {"ping_interval": ping_interval, "ping_timeout": ping_timeout}

@@ -9,8 +9,8 @@ from typing import Any
 from actors.draining import StopReport
 from actors.errors import BusError, NotSent
 from actors.message import Message, Sendable
-from actors.server import BroadcastReport, ServerActor
-from actors.stats import ServerStats, Stats
+from actors.server import ServerActor
+from actors.stats import BroadcastReport, ServerStats, Stats
 from actors.stream import LINGER, StreamActor
 from actors.waiting import check_timeout, current, deadline_after
 from bus.connection import SEND_TIMEOUT, peer_certificate, tls_version
@@ -193,7 +193,13 @@ class Server(Proxy):
     def stats(self) -> ServerStats:
         """A snapshot of the counters."""
         actor = self._actor
-        return ServerStats(clients=len(actor.clients), accepted=actor.accepted, refused=actor.refused, skipped=actor.skipped)
+        return ServerStats(
+            clients=len(actor.clients),
+            accepted=actor.accepted,
+            refused=actor.refused,
+            skipped=actor.skipped,
+            unauthenticated=actor.unauthenticated,
+        )
 
     def __del__(self) -> None:
         """A server works for its clients until it is stopped, whether or not the script keeps a name for it."""

@@ -21,9 +21,9 @@ from bus.arguments import (
     VERBS,
     FramingName,
     Own,
+    check_counts,
     check_framing,
     check_liveness,
-    check_positive,
     check_threads,
     check_tls,
     loop_for,
@@ -65,26 +65,17 @@ def listen(
     BadAddress, OSError (in use, not permitted, a file that can't be read), ConnectFailed (no such name), TypeError, ValueError.
     """
     endpoint = parse(url, "listen", VERBS)
+    options = check_counts(
+        max_size=max_size, mailbox_messages=mailbox_messages, mailbox_bytes=mailbox_bytes, outbox_bytes=outbox_bytes
+    )
     framing_ = check_framing(framing)
-    for value, name in ((max_size, "max_size"), (mailbox_messages, "mailbox_messages")):
-        check_positive(value, name)
-    for value, name in ((mailbox_bytes, "mailbox_bytes"), (outbox_bytes, "outbox_bytes")):
-        check_positive(value, name)
-    check_timeout(stall_timeout, "stall_timeout")
+    options["stall_timeout"] = check_timeout(stall_timeout, "stall_timeout")
     check_threads(threads)
     credentials = check_tls(endpoint.scheme, server=True, tls=tls, cert=cert, key=key, ca=ca)
     check_liveness(endpoint.scheme, framing_, heartbeat, user_timeout)
     path = unix_path(endpoint) if endpoint.scheme == "unix" else None
     sock = listen_unix(path) if path else listen_stream(endpoint.host, endpoint.port)
     loop, dedicated = loop_for(threads, sock)
-
-    options: dict[str, Any] = {
-        "max_size": max_size,
-        "mailbox_messages": mailbox_messages,
-        "mailbox_bytes": mailbox_bytes,
-        "outbox_bytes": outbox_bytes,
-        "stall_timeout": stall_timeout,
-    }
 
     def admit(sock: Any, remote: str, local: str) -> StreamActor:
         if user_timeout is not None:
@@ -121,8 +112,7 @@ def bind(
     ValueError.
     """
     endpoint = parse(url, "bind", VERBS)
-    check_positive(mailbox_messages, "mailbox_messages")
-    check_positive(mailbox_bytes, "mailbox_bytes")
+    limits = check_counts(mailbox_messages=mailbox_messages, mailbox_bytes=mailbox_bytes)
     check_threads(threads)
     options = {"broadcast": broadcast, "reuse_port": reuse_port}
     if endpoint.host == "*":
@@ -136,9 +126,8 @@ def bind(
         loop,
         paused=paused,
         mapped=mapped,
-        mailbox_messages=mailbox_messages,
-        mailbox_bytes=mailbox_bytes,
         dedicated=dedicated,
+        **limits,
     )
 
 
@@ -163,8 +152,7 @@ def join(
         raise TypeError(f"ttl must be an int, not {type(ttl).__name__}")
     if not 0 <= ttl <= 255:
         raise ValueError(f"ttl must be 0 to 255, not {ttl}")
-    check_positive(mailbox_messages, "mailbox_messages")
-    check_positive(mailbox_bytes, "mailbox_bytes")
+    limits = check_counts(mailbox_messages=mailbox_messages, mailbox_bytes=mailbox_bytes)
     check_threads(threads)
     if interface is not None and not isinstance(interface, str):
         raise TypeError(f"interface must be a str, not {type(interface).__name__}")
@@ -179,9 +167,8 @@ def join(
         loop,
         group=group,
         local_address=own,
-        mailbox_messages=mailbox_messages,
-        mailbox_bytes=mailbox_bytes,
         dedicated=dedicated,
+        **limits,
     )
 
 

@@ -10,14 +10,16 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from actors import crew, scope
+from actors.callbacks import Callbacks
 from actors.errors import Broken, BusError, Closed, PeerClosed
 from actors.http import Answer, Request
-from actors.lane import STARTING, Callbacks
+from actors.lane import STARTING
 from actors.mailbox import Mailbox
 from actors.message import Message, Sendable, weigh
 from actors.reader import FULL
 from actors.stream import LINGER
-from actors.waiting import check_timeout, deadline_after
+from actors.waiting import deadline_after
+from bus.arguments import check_duration
 from bus.server import Client
 
 if TYPE_CHECKING:
@@ -259,5 +261,4 @@ def check_origins(origins: Sequence[str]) -> None:
 
 def check_pings(ping_interval: float | None, ping_timeout: float | None) -> None:
     for value, name in ((ping_interval, "ping_interval"), (ping_timeout, "ping_timeout")):
-        if check_timeout(value, name) == 0:
-            raise ValueError(f"{name} must be over 0, or None for none")
+        check_duration(value, name)

@@ -244,6 +244,16 @@ JOIN = [
 ]
 
 
+def rates(of: str, call: Callable[..., Any], *names: str) -> list[Case]:
+    wrong: list[tuple[Any, type[Exception]]] = [(0, ValueError), (-1, ValueError), (math.nan, ValueError), (math.inf, ValueError)]
+    wrong += [(10**400, ValueError), ("10", TypeError), (True, TypeError)]
+    return [
+        Case(of, lambda s, name=name, value=value: call(s, **{name: value}), error, name)  # type: ignore[misc]
+        for name in names
+        for value, error in wrong
+    ]
+
+
 def serve(**options: Any) -> bus.Server:
     return bus.serve("tcp://127.0.0.1:0", nothing, **options)
 
@@ -258,6 +268,11 @@ SERVE = [
     *each("serve", ["", "drop", None, 5], lambda s, value: serve(overflow=value), ValueError, "overflow"),
     *each("serve", ["", None], lambda s, value: serve(framing=value), ValueError, "framing"),
     *timeouts("serve", lambda s, value: serve(stall_timeout=value), "stall_timeout"),
+    *timeouts("serve", lambda s, value: serve(idle_timeout=value), "idle_timeout"),
+    *timeouts("serve", lambda s, value: serve(handshake_timeout=value), "handshake_timeout"),
+    *each("serve", ["f", 5], lambda s, value: serve(authenticate=value), TypeError, "authenticate must be callable"),
+    *each("serve", ["", "drop", None, 5], lambda s, value: serve(over_rate=value), ValueError, "over_rate"),
+    *rates("serve", lambda s, **options: serve(**options), "max_messages_per_second", "max_bytes_per_second"),
     *counts("serve", lambda s, **options: serve(**options), "max_size", "outbox_bytes", "max_clients", "max_clients_per_address"),
     *each("serve", [0, -1], lambda s, value: serve(threads=value), ValueError, "threads"),
     *each("serve", [True, "shared", 1.0], lambda s, value: serve(threads=value), TypeError, "threads"),

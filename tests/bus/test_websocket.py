@@ -743,7 +743,7 @@ NONSENSE: list[Any] = ["a page", 5.5, True, b"", object(), bus.Response(200, "",
 def test_an_on_request_that_gives_nonsense_is_a_500_and_logged(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
     wrong = [True]
 
-    with serve(on_request=lambda request: answer if wrong[0] else None, handshake_timeout=0.5) as server:
+    with serve(on_request=lambda request: answer if wrong[0] else None) as server:
         status = ask(server.address, upgrade())[0]
         wrong[0] = False
         with connect(server) as conn:

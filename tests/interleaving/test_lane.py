@@ -10,10 +10,11 @@ import pytest
 
 import actors.lane
 import actors.readerthread
+from actors.callbacks import Callbacks
 from actors.draining import ClientDrain
 from actors.errors import BusError, Closed
 from actors.framing import LENGTH
-from actors.lane import Callbacks, Lane
+from actors.lane import Lane
 from actors.message import Message
 from actors.readerthread import ReaderThread
 from actors.stream import StreamActor
@@ -43,6 +44,7 @@ class Client:
             local_address="tcp://here",
             stall_timeout=None,
             make_lane=self.make_lane,
+            ready=self.ready,
             on_gone=self.gone,
         )
         assert self.actor.lane is not None
@@ -61,13 +63,17 @@ class Client:
         return Lane(
             actor,
             *reader,
-            callbacks=Callbacks(self.on_message, self.on_connect, self.on_disconnect),
             client=self,
             entered=lambda: None,
             left=lambda: None,
             finished=self.end,
             **options,
         )
+
+    def ready(self, actor: StreamActor) -> None:
+        assert actor.lane is not None
+        actor.lane.admit(Callbacks(self.on_message, self.on_connect, self.on_disconnect), self)
+        actor.loop.call_soon(actor.lane.settle)
 
     # What it hears.
 
