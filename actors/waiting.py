@@ -77,6 +77,23 @@ class Host(Protocol):
     def about_to_block(self) -> None: ...
 
 
+class _Notice:
+    """What `unpark` sets before the first wait. So a thread that never waits, as most of the engine's own, needs no descriptor; callbacks
+    run when there is none left.
+    """
+
+    __slots__ = ("given", "wakeup")
+
+    def __init__(self) -> None:
+        self.given = False
+        self.wakeup: Wakeup | None = None
+
+    def set(self) -> None:
+        self.given = True
+        if self.wakeup is not None:  # made meanwhile, by one who looks at `given` after that
+            self.wakeup.set()
+
+
 class Waiter:
     """The parking place of one thread. Only that thread calls `wait`; any thread calls `unpark` and `interrupt`.
 
@@ -86,10 +103,12 @@ class Waiter:
 
     __slots__ = (
         "__weakref__",
+        "_equipped",
         "_events",
         "_fd",
         "_interrupted",
         "_longest",
+        "_notice",
         "_owner",
         "_poll",
         "_poller",
@@ -100,10 +119,14 @@ class Waiter:
         "unpark",
     )
 
+    _poll: Callable[[float], list[tuple[int, int]]]
+    _wakeup: Wakeup
+
     def __init__(self) -> None:
         self._owner = weakref.ref(threading.current_thread())
-        self._wakeup = Wakeup()
-        self.unpark = self._wakeup.set
+        self._equipped = False
+        self._notice = _Notice()
+        self.unpark = self._notice.set
         self.host: Host | None = None
         self.limit: tuple[float, float] | None = None
         self.on: object = None
@@ -111,11 +134,7 @@ class Waiter:
         self._longest = LONGEST_IN_MAIN if threading.current_thread() is threading.main_thread() else LONGEST
         self._fd = -1
         self._events = 0
-        self._poller = None
-        if hasattr(select, "poll"):
-            self._poller = select.poll()
-            self._poller.register(self._wakeup.fd, READ)
-            self._poll = self._poller.poll
+        self._poller: object = None
 
     def wait(self, deadline: float | None, fd: int = -1, events: int = READ, on: object = None) -> bool:
         """Wait until `fd` is ready (True), or until unparked, the deadline, or no reason at all (False). `on`: whose news it is about.
@@ -139,7 +158,7 @@ class Waiter:
             elif timeout > self._longest:
                 timeout = self._longest
         self.on = on
-        if self._poller is None:
+        if self._poller is None and not self._equip():
             return self._select(timeout, fd, events)
         if fd != self._fd or events != self._events:
             self._watch(fd, events)
@@ -154,6 +173,24 @@ class Waiter:
             self._interrupted = False
             raise KeyboardInterrupt
         return len(ready) == 2
+
+    def _equip(self) -> bool:
+        """Make what it waits with, the first time. Returns whether that is a poller. Raises OSError when there is no descriptor left."""
+        if not self._equipped:
+            notice = self._notice
+            wakeup = notice.wakeup or Wakeup()  # an interrupt may have cut this off before
+            notice.wakeup = wakeup  # from here on `set` of the notice, which others may be calling, sets it; and before that it was given
+            if notice.given:
+                wakeup.set()
+            if hasattr(select, "poll"):
+                poller = select.poll()
+                poller.register(wakeup.fd, READ)
+                self._poll = poller.poll
+                self._poller = poller
+            self._wakeup = wakeup
+            self.unpark = wakeup.set
+            self._equipped = True
+        return self._poller is not None
 
     def _watch(self, fd: int, events: int) -> None:
         # A new one each time: changing the old one takes two calls, and Ctrl-C between them would leave it watching something else than
@@ -185,7 +222,7 @@ class Waiter:
     def interrupt(self) -> None:
         """Make the blocking call that runs now, or else the next one, raise KeyboardInterrupt."""
         self._interrupted = True
-        self._wakeup.set()
+        self.unpark()
 
     @property
     def thread(self) -> threading.Thread | None:

@@ -64,7 +64,8 @@ class LeakWatch:
     def _their_descriptors(self) -> Counter[str]:
         """What they wait with, where that can be told apart."""
         waiters = [waiter for ident in self._successors() if (waiter := waiting._waiters.get(ident)) is not None]
-        ends = [end for waiter in waiters for end in (waiter._wakeup._reader, waiter._wakeup._writer) if end is not None]
+        wakeups = [waiter._notice.wakeup for waiter in waiters if waiter._notice.wakeup is not None]
+        ends = [end for wakeup in wakeups for end in (wakeup._reader, wakeup._writer) if end is not None]
         return Counter(os.readlink(DESCRIPTORS / str(end.fileno())) for end in ends) if DESCRIPTORS.is_dir() else Counter()
 
     def leftovers(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import select
 import signal
 import socket
 import subprocess
@@ -22,6 +23,8 @@ from actors import waiting
 from actors.waiting import READ, WRITE, Answer, Waiter, check_timeout, current, deadline_after, interrupt, remaining, sleep
 from tests.actors.interrupts import interrupted
 from tests.conftest import LeakWatch
+
+HAS_POLL = hasattr(select, "poll")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BOUND = 30.0  # what would wait for ever ends here instead
@@ -103,8 +106,9 @@ def waiter(request: pytest.FixtureRequest) -> Waiter:
     """One of this thread's; the second kind is for systems without `poll`."""
     made = Waiter()
     if request.param:
+        made._equip()
         made._poller = None
-    elif made._poller is None:
+    elif not HAS_POLL:
         pytest.skip("this system has no poll")
     return made
 
@@ -302,7 +306,39 @@ def test_a_signal_ends_the_wait_with_what_its_handler_raises() -> None:
         signal.signal(signal.SIGALRM, previous)
 
 
-@pytest.mark.skipif(not hasattr(Waiter()._poller, "poll"), reason="the system has no poll")
+def test_a_waiter_that_never_waits_has_no_descriptor() -> None:
+    watch = LeakWatch()
+    waiters = [Waiter() for _ in range(3)]
+    for waiter in waiters:
+        waiter.unpark()
+        waiter.interrupt()
+    assert watch.leftovers() == []
+
+
+@pytest.mark.skipif(not HAS_POLL, reason="the system has no poll")
+def test_ctrl_c_between_any_two_calls_of_the_first_wait_costs_nothing_but_that_wait(pair: tuple[socket.socket, socket.socket]) -> None:
+    left, right = pair
+    number = 0
+    more = True
+    while more:
+        number += 1
+        assert number < 50
+        waiter = Waiter()
+        before_all = waiter.unpark
+        more = interrupted(number, waiting, lambda waiter=waiter: waiter.wait(monotonic(), left.fileno()))  # type: ignore[misc]
+        for unpark in (before_all, waiter.unpark):
+            unpark()
+            assert waiter.wait(monotonic() + BOUND) is False, f"place {number}"
+        before = monotonic()
+        assert waiter.wait(before + 0.002) is False
+        assert monotonic() >= before + 0.002, f"place {number}: it does not sleep"
+        right.send(b"!")
+        assert waiter.wait(monotonic() + BOUND, left.fileno()) is True, f"place {number}"
+        left.recv(1)
+    assert number > 3
+
+
+@pytest.mark.skipif(not HAS_POLL, reason="the system has no poll")
 def test_ctrl_c_between_any_two_calls_leaves_it_watching_what_it_should(pair: tuple[socket.socket, socket.socket]) -> None:
     left, right = pair
     number = 0

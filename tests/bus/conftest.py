@@ -30,7 +30,7 @@ class Holdings(NamedTuple):
     def now(cls) -> Holdings:
         threads = threading.enumerate()
         # Each thread that ever waited keeps a descriptor (or a pair) as long as it lives; which of them have is a matter of chance.
-        waiters = sum(thread.ident in waiting._waiters for thread in threads)
+        waiters = sum(waiter._equipped for waiter in waiting.waiters())
         descriptors = open_descriptors().total() - waiters * (2 if PORTABLE else 1)
         return cls(len(threads), descriptors, len(pykka.ActorRegistry.get_all()))
 

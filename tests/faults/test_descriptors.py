@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tests.bus.peers import ROOT, WAIT, Peer, python
+from tests.bus.peers import ROOT, WAIT, InThread, Peer, python
 
 resource = pytest.importorskip("resource", reason="this system has no limit on descriptors that a process can set for itself")
 pytestmark = pytest.mark.fault
@@ -17,7 +17,7 @@ LIMIT = 64
 CROWD = 3 * LIMIT
 
 SERVER = """
-import bus, logging, resource, sys
+import bus, logging, resource, sys, threading
 import actors.listener
 
 class Clock:
@@ -30,8 +30,13 @@ class Keep(logging.Handler):
     def emit(self, record): lines.append(record.getMessage())
 logging.getLogger("actorbus").addHandler(Keep(logging.WARNING))
 
+later = threading.Event()
 def answer(msg, client):
-    if msg.text == "lines":
+    if msg.text == "slow":
+        later.wait()
+    elif msg.text == "go on":
+        later.set()
+    elif msg.text == "lines":
         return "\\n".join(lines)
     elif msg.text == "later":
         clock.ahead += 11
@@ -106,3 +111,33 @@ def test_accepting_backs_off_and_goes_on_and_says_so_once(options: str) -> None:
             pass
         all_are_served(peers)
         assert len(asks(neighbour, "lines").splitlines()) == 2
+
+
+def trips(peer: Peer, over: Callable[[], bool]) -> int:
+    count = 0
+    while not over() or count < 100:
+        assert asks(peer, str(count)) == str(count)
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("options", ["{}", "{'threads': 2}", "{'serial': True}"])
+def test_slow_callbacks_without_a_descriptor_left_harm_nobody(options: str) -> None:
+    with server(options) as address, ExitStack() as stack:
+        neighbour, slow, other = (stack.enter_context(Peer.to(address)) for _ in range(3))
+        for peer in (neighbour, slow, other):
+            assert asks(peer, "here") == "here"
+        peers = crowd(address, stack)
+        says_that_it_cannot_accept(neighbour)
+        if options == "{'serial': True}":
+            slow.send(b"go on")
+            assert slow.receive() == b"go on"
+        else:
+            slow.send(b"slow")  # takes a thread more, which has descriptors of its own
+            assert trips(neighbour, lambda: True) >= 100
+            assert asks(other, "go on") == "go on"
+            assert slow.receive() == b"slow"
+        ended = InThread(lambda: all_are_served(peers))
+        ended.result()
+        for peer in (neighbour, slow, other):
+            assert asks(peer, "unharmed") == "unharmed"
