@@ -121,14 +121,14 @@ class PacedLane(Lane):
         held = self._held
         messages = self._messages
         if self.ended is not None:
-            held.clear()
+            self._drop_held()
         elif held:
             count = len(held) if messages is None else messages.take(min(len(held), messages.available(now)), now)
             if count:
                 batch = [held.popleft() for _ in range(count)]
                 self.input.put(batch, sum(len(message.data) for message in batch))
             if held and messages is not None and self._strict:
-                held.clear()
+                self._drop_held()
                 self._expel(f"{messages.rate:g} messages per second (max_messages_per_second)")
                 return
         wait = 0.0
@@ -144,6 +144,10 @@ class PacedLane(Lane):
         reason, self._last_word = self._last_word, None
         if reason is not None:
             super()._end_input(reason)
+
+    def _drop_held(self) -> None:
+        self._unseen += len(self._held)
+        self._held.clear()
 
     def _go_on(self) -> None:
         self._timer = None
@@ -183,7 +187,7 @@ class PacedLane(Lane):
         super().when_handled(reason, call)
 
     def discard(self) -> None:
-        self._held.clear()
+        self._drop_held()
         self._last_word = None
         super().discard()
 
