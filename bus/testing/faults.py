@@ -150,9 +150,9 @@ class StreamLine:
         if faults.trickle is not None:
             could = max(self._next_portion(faults.trickle), self._chunks[0][0])  # when it could have come out with a clock that is on time
             self._portion_at = max(could, now - CATCH_UP)
+            self._portion = count
         else:
-            self._portion_at = now
-        self._portion = count
+            self._portion = 0  # what came at full speed is not to be paid for later
         while count:
             due, data = self._chunks.popleft()
             if len(data) > count:

@@ -142,6 +142,14 @@ def test_a_trickle_that_is_lifted_is_lifted_at_once() -> None:
     assert drain(line, 0.1, NONE) == b"bc"
 
 
+def test_a_trickle_does_not_pay_for_what_came_before_it() -> None:
+    line, slow = stream(), Faults(trickle=0.001)
+    line.put(b"x" * 1000, 0.0, NONE)
+    drain(line, 0.0)
+    line.put(b"abc", 0.0, slow)
+    assert drain(line, 0.0, slow) == b"a"
+
+
 def test_a_full_line_has_no_room() -> None:
     line, late = stream(), Faults(latency=1)
     assert line.room == STREAM_BYTES
