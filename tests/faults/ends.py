@@ -83,5 +83,24 @@ def script(code: str, *arguments: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
+@contextmanager
+def child(code: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process of its own and its first line, once it has said that. It is ended whatever happens."""
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(python(code, *arguments), cwd=ROOT, text=True, **pipes)
+    overdue = threading.Timer(2 * WAIT, process.kill)
+    overdue.start()
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline().strip()
+        assert line, process.communicate()[1]
+        yield process, line
+    finally:
+        process.kill()
+        process.communicate()
+        overdue.cancel()
+        overdue.join()
+
+
 def until_only(server: bus.Server, count: int) -> None:
     until(lambda: len(server.clients) == count, f"{count} clients")

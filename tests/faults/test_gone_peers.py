@@ -6,16 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 import bus
 from bus.testing import FaultProxy
-from tests.bus.peers import ROOT, WAIT, InThread, python, until
-from tests.faults.ends import each_stream, neighbours, serve, take, trip, until_only
+from tests.bus.peers import ROOT, WAIT, InThread, until
+from tests.faults.ends import child, each_stream, neighbours, serve, take, trip, until_only
 
 pytestmark = pytest.mark.fault
 
@@ -40,23 +37,6 @@ time.sleep(600)
 """
 
 
-@contextmanager
-def child(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A process of its own, ended whatever happens, once it has said its first line."""
-    process = subprocess.Popen(python(code, *arguments), cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
-    overdue = threading.Timer(2 * WAIT, process.kill)
-    overdue.start()
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline(), "it ended before it began"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-        overdue.cancel()
-        overdue.join()
-
-
 @each_stream
 def test_a_client_killed_in_the_middle_of_a_message(scheme: str, all_returns: object) -> None:
     got: list[bytes] = []
@@ -64,7 +44,7 @@ def test_a_client_killed_in_the_middle_of_a_message(scheme: str, all_returns: ob
     with serve(
         scheme, lambda message, client: got.append(message.data), on_disconnect=lambda client, reason: reasons.append(reason)
     ) as server:
-        with child(IN_THE_MIDDLE, scheme, server.address) as process:
+        with child(IN_THE_MIDDLE, scheme, server.address) as (process, _):
             until(lambda: got)
             with serve(scheme) as other, neighbours(other, scheme):
                 os.kill(process.pid, signal.SIGKILL)
@@ -94,10 +74,7 @@ with socket.create_server(("127.0.0.1", 0)) as listening:
 
 @each_stream
 def test_a_server_killed_in_the_middle_of_a_message(scheme: str, all_returns: object) -> None:
-    process = subprocess.Popen(python(SERVES_HALF, scheme), cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        port = process.stdout.readline().strip()
+    with child(SERVES_HALF, scheme) as (process, port):
         with bus.connect(f"{scheme}://127.0.0.1:{port}", timeout=WAIT) as conn:
             assert take(conn).data == b"whole"
             assert conn.receive(timeout=0) is None
@@ -105,9 +82,6 @@ def test_a_server_killed_in_the_middle_of_a_message(scheme: str, all_returns: ob
             with pytest.raises(bus.Broken):
                 conn.receive(timeout=WAIT)
             assert not conn.connected()
-    finally:
-        process.kill()
-        process.communicate()
 
 
 # -- half open ----------------------------------------------------------------------------------------------------------
