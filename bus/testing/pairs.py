@@ -6,11 +6,12 @@ import socket
 from itertools import count
 from typing import Any
 
+from actors.heartbeat import with_heartbeat
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.stream import MAX_SIZE, STALL_TIMEOUT, StreamActor
 from actors.waiting import check_timeout
-from bus.arguments import FramingName, Own, check_framing, check_positive, check_threads, loop_for
+from bus.arguments import FramingName, Own, check_framing, check_liveness, check_positive, check_threads, loop_for
 from bus.connection import Connection
 
 __all__ = ["pair"]
@@ -27,6 +28,7 @@ def pair(
     outbox_bytes: int = OUTBOX_BYTES,
     stall_timeout: float | None = STALL_TIMEOUT,
     threads: Own = None,
+    heartbeat: float | None = None,
 ) -> tuple[Connection, Connection]:
     """Two connections that are each other's peer, joined in memory: nothing listens, nobody else can connect.
 
@@ -40,8 +42,10 @@ def pair(
     ...     print([theirs.receive(timeout=5).text for _ in range(2)])
     ['one', 'two']
     """
+    framing_ = check_framing(framing)
+    check_liveness("pair", framing_, heartbeat, None)
     limits: dict[str, Any] = {
-        "framing": check_framing(framing),
+        "framing": with_heartbeat(framing_, heartbeat),
         "max_size": check_positive(max_size, "max_size"),
         "mailbox_messages": check_positive(mailbox_messages, "mailbox_messages"),
         "mailbox_bytes": check_positive(mailbox_bytes, "mailbox_bytes"),

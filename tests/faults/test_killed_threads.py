@@ -84,13 +84,7 @@ print("works")
 
 
 @each_stream
-@pytest.mark.parametrize(
-    "victim",
-    [
-        "actor",
-        pytest.param("thread", marks=pytest.mark.xfail(reason="nobody goes on with the loop of a reader thread that was killed")),
-    ],
-)
+@pytest.mark.parametrize("victim", ["actor", "thread", "both"])
 def test_a_hundred_connections_while_parts_of_the_engine_are_killed(scheme: str, victim: str) -> None:
     out, _ = script(KILLING, scheme, victim)
     assert out == "works\n"
