@@ -32,6 +32,11 @@ CHILDREN: dict[str, Callable[..., None]] = {
     "--come-and-go": rows_much.come_and_go,
 }
 EXIT_SECONDS = 30.0
+NOTES = """\
+Each library through the API that its documentation shows, with its defaults; where it leaves something to the script (a message to all,
+say), the simplest loop. Some have an option against a fault that they fail here (a timeout, a heartbeat, LINGER): the table says what a
+script has that sets none. Each cell is a process of its own. – stands for what a library has not: a client, a server, a handshake,
+datagrams, an end to be told of. What *holds* means is beside each row, the same for all."""
 AT_ONCE = 3
 
 
@@ -107,10 +112,7 @@ def page(rows: list[Row], names: list[str], cells: dict[tuple[str, str], Verdict
         "",
         f"{time.strftime('%Y-%m-%d')}; " + ", ".join(f"{name} {value}" for name, value in found.items()),
         "",
-        "Each library through the API that its documentation shows, with its defaults; where it leaves something to the script (a",
-        "message to all, say), the simplest loop. Some have an option against a fault that they fail here (a timeout, a heartbeat, LINGER):",
-        "the table says what a script has that sets none. Each cell is a process of its own. – stands for what a library has not: a client,",
-        "a server, a handshake, datagrams, an end to be told of. What *holds* means is beside each row, the same for all.",
+        NOTES,
         "",
         "| fault | holds if | " + " | ".join(LIBRARIES[name].title for name in names) + " |",
         "|---|---|" + "---|" * len(names),

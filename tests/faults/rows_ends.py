@@ -110,13 +110,14 @@ def cut_link(library: Library) -> Verdict:
             serving = None
             listening = socket.create_server((host, 0))
             port = listening.getsockname()[1]
-            Call(lambda: wires[library.wire].welcome(listening))
+            welcomed = Call(lambda: wires[library.wire].welcome(listening))  # its socket lives as long as this name
         client = library if library.connect is not None else LIBRARIES["bus-tcp"]
         name = next(name for name, each in LIBRARIES.items() if each is client)
         command = [*inside.split(), sys.executable, "-m", "tests.faults", "--cut-client", name, host, str(port)]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        process.stdout.readline()
+        if process.stdout.readline() != "connected\n" or (serving is None and not until(welcomed.over)):
+            return fails("no connection")
         if serving is not None and not until(serving.clients):
             return fails("no connection")
         time.sleep(1)  # what is under way arrives
@@ -125,7 +126,7 @@ def cut_link(library: Library) -> Verdict:
         told = []
         if library.connect is not None:
             said = Call(process.stdout.readline)
-            told.append(until(said.over, CUT_BOUND))
+            told.append(until(said.over, CUT_BOUND) and said.result() != "")
         if serving is not None:
             told.append(until(lambda: not serving.clients(), CUT_BOUND))
         process.kill()
