@@ -7,13 +7,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from selectors import DefaultSelector
 from typing import Any
 
 import pytest
 
 import bus
 import bus.testing
-from bus.testing import FaultProxy
+from actors.resolving import numeric
+from bus.testing import FaultProxy, Faults
+from bus.testing.streams import Links, Settings
 from tests.bus.peers import ROOT, WAIT, InThread, Peer, fill_up, until
 from tests.conftest import LeakWatch
 
@@ -197,6 +200,37 @@ def test_a_cut_to_come_concerns_new_connections_until_it_is_released() -> None:
         with bus.connect(proxy.url) as conn:
             conn.send("hello")
             assert received(conn) == "hello"
+
+
+def test_a_cut_to_come_that_is_released_does_not_come() -> None:
+    with through() as (conn, proxy, peer):
+        proxy.cut(after=20)
+        conn.send("hello")
+        assert peer.receive() == b"hello"
+        proxy.release()
+        conn.send("a message of more than 20 bytes")
+        assert peer.receive() == b"a message of more than 20 bytes"
+
+
+def test_who_had_connected_before_a_cut_is_cut_although_the_proxy_has_not_looked_yet() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, DefaultSelector() as selector:
+        links = Links(selector, numeric("127.0.0.1", server.getsockname()[1], socket.SOCK_STREAM, 0), Settings(Faults(), 1))
+        with socket.create_connection(links.sockname, WAIT) as early:
+            links.cut(None, ("up", "down"), False)
+            with pytest.raises(ConnectionResetError):
+                early.recv(1)
+        links.close()
+
+
+def test_connections_that_have_ended_leave_nothing_in_the_proxy(no_leaks: LeakWatch) -> None:
+    with bus.serve("tcp://127.0.0.1:0", echo) as server, FaultProxy(f"tcp://{server.address}") as proxy:
+        no_leaks.rebase()
+        for _ in range(20):
+            with bus.connect(proxy.url) as conn:
+                conn.send("hello")
+                assert received(conn) == "hello"
+        assert no_leaks.wait() == []
+        assert proxy.stats().connections == 20
 
 
 def test_a_stall_holds_a_direction_until_it_is_released() -> None:
