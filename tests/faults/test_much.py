@@ -41,7 +41,7 @@ def test_a_stop_delivers_what_is_queued_for_who_reads(scheme: str, all_returns: 
 
 
 @each_stream
-def test_a_stop_ends_although_what_is_queued_is_not_taken(scheme: str, all_returns: object, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stop_ends_although_what_is_queued_is_not_taken(scheme: str, all_returns: object) -> None:
     server = serve(scheme, outbox_bytes=16 * 2**20)
     with visit(server, scheme, receive_buffer=8192):
         until_only(server, 1)
@@ -49,7 +49,6 @@ def test_a_stop_ends_although_what_is_queued_is_not_taken(scheme: str, all_retur
         for _ in range(QUEUED):
             client.send(PAYLOAD * 6)  # more than the kernel takes
         assert InThread(lambda: server.stop(linger=0.2)).result() is False
-    assert "are lost" in caplog.text
 
 
 @each_stream
