@@ -68,11 +68,19 @@ def test_send_to_all_waits_for_nobody(scheme: str, overflow: Any, all_returns: o
 
 @each_stream
 def test_a_close_ends_within_linger_and_says_that_something_is_lost(scheme: str, all_returns: object) -> None:
-    with connected(scheme, receive_buffer=SMALL_BUFFER) as (conn, _):
-        fill_up(conn)
+    with connected(scheme, receive_buffer=SMALL_BUFFER, stall_timeout=None) as (conn, peer):
+        sent = fill_up(conn)
         assert InThread(lambda: conn.close(linger=0.2)).result() is False
         with pytest.raises(bus.Closed):
             conn.send("x")
+        until(lambda: conn.stats().unsent, "it has been given up")
+        received = 0
+        try:
+            while data := peer.sock.recv(1 << 20):
+                received += len(data)
+        except ConnectionError:
+            pass
+        assert received < 65_536 * sent
 
 
 @each_stream
