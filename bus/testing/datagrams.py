@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from actors.resolving import Resolved
 from bus.testing.faults import DatagramLine
-from bus.testing.streams import Settings, Way, watch
+from bus.testing.streams import Settings, Way, forget, watch
 
 __all__ = ["Exchanges"]
 
@@ -99,7 +99,7 @@ class Exchanges:
             self.lost += line.lost + line.waiting
             self.duplicated += line.duplicated
             self.reordered += line.reordered
-        watch(self._selector, exchange.sock, 0, self._from_clients)
+        forget(self._selector, exchange.sock)
         exchange.sock.close()
 
     def _from_target(self, exchange: Exchange, mask: int) -> None:

@@ -12,12 +12,13 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Literal
 
-__all__ = ["DATAGRAMS", "STREAM_BYTES", "DatagramLine", "Direction", "Faults", "StreamLine", "each_way"]
+__all__ = ["DATAGRAMS", "DATAGRAM_BYTES", "STREAM_BYTES", "DatagramLine", "Direction", "Faults", "StreamLine", "each_way"]
 
 Direction = Literal["up", "down", "both"]
 
 STREAM_BYTES = 256 * 1024  # on the way in one direction; over that the sender is not read, as when a network's buffers are full
-DATAGRAMS = 10_000  # on the way in one direction; what comes on top is lost
+DATAGRAMS = 10_000  # on the way in one direction, or so many bytes; what comes on top is lost
+DATAGRAM_BYTES = 16 * 2**20
 MOUTHFUL = 64 * 1024  # bytes for one write
 TRICKLE_TICK = 0.02  # seconds between two portions of a trickle of many bytes a second
 CATCH_UP = 0.1  # seconds of a trickle that a late clock may make up for
@@ -175,12 +176,13 @@ class DatagramLine:
     others decide as it was.
     """
 
-    __slots__ = ("_chance", "_held", "_number", "_way", "duplicated", "lost", "reordered")
+    __slots__ = ("_bytes", "_chance", "_held", "_number", "_way", "duplicated", "lost", "reordered")
 
     def __init__(self, chance: Random) -> None:
         self._chance = chance
         self._way: list[tuple[float, int, bytes]] = []  # a heap: when it is due, in which order it came
         self._number = 0
+        self._bytes = 0
         self._held: tuple[float, list[bytes]] | None = None  # waits to be overtaken, until then at most
         self.lost = 0
         self.duplicated = 0
@@ -194,7 +196,8 @@ class DatagramLine:
     def put(self, datagram: bytes, now: float, faults: Faults) -> None:
         loss, duplicate, reorder = (self._chance.random() for _ in range(3))
         first, second = faults.delay(self._chance), faults.delay(self._chance)
-        if loss < faults.loss or len(self._way) >= DATAGRAMS:
+        full = len(self._way) >= DATAGRAMS or self._bytes + len(datagram) > DATAGRAM_BYTES
+        if full or loss < faults.loss:
             self.lost += 1
             return
         copies = [datagram]
@@ -215,6 +218,7 @@ class DatagramLine:
     def _push(self, due: float, datagram: bytes) -> None:
         heappush(self._way, (due, self._number, datagram))
         self._number += 1
+        self._bytes += len(datagram)
 
     def _let_go(self, due: float) -> None:
         assert self._held is not None
@@ -230,6 +234,7 @@ class DatagramLine:
         arrived = []
         while self._way and self._way[0][0] <= now:
             arrived.append(heappop(self._way)[2])
+        self._bytes -= sum(map(len, arrived))
         return arrived
 
     def next_time(self) -> float | None:

@@ -78,7 +78,7 @@ class FaultProxy:
     `release`: `cut`, `stall`, `half_open`, `refuse`. Safe to use from several threads; a change holds when the call returns.
 
     A client's connection is accepted before the target has accepted the proxy's, and reset when it does not. On its way in one direction a
-    stream has up to 256 KiB, UDP 10,000 datagrams.
+    stream has up to 256 KiB, UDP 10,000 datagrams or 16 MiB.
 
     Raises BadAddress, ConnectFailed (no such name), OSError, TypeError, and ValueError for a fault that this transport can't have.
 
@@ -135,7 +135,12 @@ class FaultProxy:
             self._thread = threading.Thread(target=self._run, name=f"faults {self.address}", daemon=True)
             self._thread.start()
         except BaseException:
-            self._drop()
+            self._closed = True
+            thread = getattr(self, "_thread", None)
+            if thread is None or thread.ident is None:
+                self._drop()
+            else:
+                self._ring()  # it has begun, and drops all itself
             raise
 
     def _checked(self, faults: Faults, **changes: Any) -> Faults:

@@ -15,7 +15,7 @@ from typing import Literal
 from actors.resolving import Resolved
 from bus.testing.faults import MOUTHFUL, Faults, StreamLine
 
-__all__ = ["Links", "Settings", "watch"]
+__all__ = ["Links", "Settings", "forget", "watch"]
 
 BACKLOG = 1024
 ACCEPTS = 100  # in one turn
@@ -44,13 +44,18 @@ class Settings:
 def watch(selector: BaseSelector, sock: socket.socket, mask: int, call: Callable[[int], object]) -> None:
     """Have `call(mask)` called for these events from now on, or for none."""
     key = selector.get_map().get(sock.fileno())
-    if key is None:
-        if mask:
-            selector.register(sock, mask, call)
-    elif not mask:
-        selector.unregister(sock)
+    if not mask:
+        forget(selector, sock)
+    elif key is None:
+        selector.register(sock, mask, call)
     elif key.events != mask:
         selector.modify(sock, mask, call)
+
+
+def forget(selector: BaseSelector, sock: socket.socket) -> None:
+    """Nothing is called for it any more. Before it is closed."""
+    if sock.fileno() in selector.get_map():
+        selector.unregister(sock)
 
 
 class Link:
@@ -232,7 +237,7 @@ class Link:
     def _close(self, end: End) -> None:
         sock = self._socks.pop(end, None)
         if sock is not None:
-            watch(self._links.selector, sock, 0, self._links.accept)
+            forget(self._links.selector, sock)
             try:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             except OSError:
@@ -241,7 +246,7 @@ class Link:
 
     def _close_all(self) -> None:
         for sock in self._socks.values():
-            watch(self._links.selector, sock, 0, self._links.accept)
+            forget(self._links.selector, sock)
             sock.close()
         self._socks.clear()
         self._links.gone(self)
@@ -336,7 +341,7 @@ class Links:
         if not self._refusing:
             self._let_in()
             self._refusing = True
-            watch(self.selector, self._listening, 0, self.accept)
+            forget(self.selector, self._listening)
             self._listening.close()
             self._listening = self._bound(self.sockname)
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.testing.faults import CATCH_UP, DATAGRAMS, HELD, STREAM_BYTES, DatagramLine, Faults, StreamLine, each_way
+from bus.testing.faults import CATCH_UP, DATAGRAM_BYTES, DATAGRAMS, HELD, STREAM_BYTES, DatagramLine, Faults, StreamLine, each_way
 
 NONE = Faults()
 
@@ -257,3 +257,13 @@ def test_more_than_fits_is_lost_and_counted() -> None:
     out, line = datagrams(Faults(latency=100), count=DATAGRAMS + 5)
     assert out == list(range(DATAGRAMS))
     assert line.lost == 5
+
+
+def test_more_bytes_than_fit_are_lost_and_counted_until_some_have_arrived() -> None:
+    line, late, large = DatagramLine(Random(0)), Faults(latency=1), b"x" * 65_536
+    for _ in range(DATAGRAM_BYTES // len(large) + 3):
+        line.put(large, 0.0, late)
+    assert line.lost == 3
+    assert len(line.take(1.0)) == DATAGRAM_BYTES // len(large)
+    line.put(large, 1.0, late)
+    assert line.lost == 3

@@ -274,7 +274,7 @@ def test_half_open_the_one_end_is_gone_and_the_other_does_not_hear_of_it(gone: A
             conn.send_many([b"x" * 100_000] * 100, timeout=WAIT)  # more than buffers hold: it is swallowed
             assert conn.receive(timeout=0.05) is None
             assert conn.connected()
-            assert conn.close(linger=0.2), "its TCP has acknowledged everything"
+            assert conn.close(linger=WAIT), "its TCP has acknowledged everything"
         else:
             with pytest.raises(bus.Broken):
                 conn.receive(timeout=WAIT)

@@ -80,7 +80,7 @@ def test_a_send_that_times_out_behind_half_a_message_loses_nothing(scheme: str, 
 
 
 def test_who_trickles_the_handshake_is_sent_away(all_returns: object) -> None:
-    with serve("ws", handshake_timeout=0.3) as server, FaultProxy(f"ws://{server.address}", trickle=10) as proxy:
+    with serve("ws", handshake_timeout=4) as server, FaultProxy(f"ws://{server.address}", trickle=2) as proxy:
         with neighbours(server, "ws"):
             with pytest.raises(bus.ConnectFailed):
                 InThread(lambda: bus.connect(proxy.url, timeout=WAIT)).result()
