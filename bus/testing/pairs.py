@@ -1,0 +1,73 @@
+"""Two connections with each other, without a port."""
+
+from __future__ import annotations
+
+import socket
+from itertools import count
+from typing import Any
+
+from actors.heartbeat import with_heartbeat
+from actors.mailbox import MAX_BYTES, MAX_MESSAGES
+from actors.outbox import MAX_BYTES as OUTBOX_BYTES
+from actors.stream import MAX_SIZE, STALL_TIMEOUT, StreamActor
+from actors.waiting import check_timeout
+from bus.arguments import FramingName, Own, check_framing, check_liveness, check_positive, check_threads, loop_for
+from bus.connection import Connection
+
+__all__ = ["pair"]
+
+_numbers = count(1)
+
+
+def pair(
+    *,
+    framing: FramingName = "length",
+    max_size: int = MAX_SIZE,
+    mailbox_messages: int = MAX_MESSAGES,
+    mailbox_bytes: int = MAX_BYTES,
+    outbox_bytes: int = OUTBOX_BYTES,
+    stall_timeout: float | None = STALL_TIMEOUT,
+    threads: Own = None,
+    heartbeat: float | None = None,
+) -> tuple[Connection, Connection]:
+    """Two connections that are each other's peer, joined in memory: nothing listens, nobody else can connect.
+
+    They are connections as `bus.connect` gives them, with the same engine, framing and limits, over the system's socket pair. The arguments
+    are those of `connect`, for both ends. Close both. Raises OSError (out of descriptors), TypeError, ValueError.
+
+    >>> import bus.testing
+    >>> ours, theirs = bus.testing.pair(framing="lines", max_size=1000)
+    >>> with ours, theirs:
+    ...     ours.send_many(["one", "two"])
+    ...     print([theirs.receive(timeout=5).text for _ in range(2)])
+    ['one', 'two']
+    """
+    framing_ = check_framing(framing)
+    check_liveness("pair", framing_, heartbeat, None)
+    limits: dict[str, Any] = {
+        "framing": with_heartbeat(framing_, heartbeat),
+        "max_size": check_positive(max_size, "max_size"),
+        "mailbox_messages": check_positive(mailbox_messages, "mailbox_messages"),
+        "mailbox_bytes": check_positive(mailbox_bytes, "mailbox_bytes"),
+        "outbox_bytes": check_positive(outbox_bytes, "outbox_bytes"),
+        "stall_timeout": check_timeout(stall_timeout, "stall_timeout"),
+    }
+    check_threads(threads)
+    number = next(_numbers)
+    names = (f"pair {number}, first end", f"pair {number}, second end")
+    one, other = socket.socketpair()
+    try:
+        first = _connection(one, names[0], names[1], threads, limits)
+    except BaseException:
+        other.close()
+        raise
+    try:
+        return first, _connection(other, names[1], names[0], threads, limits)
+    except BaseException:
+        first.close_soon()
+        raise
+
+
+def _connection(sock: socket.socket, local: str, remote: str, threads: Own, limits: dict[str, Any]) -> Connection:
+    loop, dedicated = loop_for(threads, sock)
+    return StreamActor.open_for(Connection, sock, loop, local_address=local, remote_address=remote, dedicated=dedicated, **limits)
