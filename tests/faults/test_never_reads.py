@@ -90,7 +90,7 @@ def test_a_stop_ends_within_linger(scheme: str, all_returns: object) -> None:
     until_only(server, 5)
     while server.stats().skipped < 3 * len(deaf):  # their outboxes are full
         server.send_to_all(b"x" * 500_000)
-    assert InThread(lambda: server.stop(linger=0.2)).result() is False
+    assert not InThread(lambda: server.stop(linger=0.2)).result()
     assert server.wait(timeout=WAIT)
     assert not server.clients
     for peer in deaf:
