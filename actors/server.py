@@ -22,6 +22,7 @@ from actors.lane import Lane
 from actors.listener import ListenerActor
 from actors.message import Message, Sendable, encode
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
+from actors.outbox import MAX_MESSAGES as OUTBOX_MESSAGES
 from actors.paced import PacedLane
 from actors.readerthread import ReaderThread
 from actors.reports import BroadcastReport, StopReport
@@ -62,6 +63,7 @@ class ServerActor(ListenerActor):
         framing: Framing = LENGTH,
         max_size: int = MAX_SIZE,
         outbox_bytes: int = OUTBOX_BYTES,
+        outbox_messages: int = OUTBOX_MESSAGES,
         stall_timeout: float | None = STALL_TIMEOUT,
         max_clients: int = MAX_CLIENTS,
         max_clients_per_address: int = MAX_CLIENTS,
@@ -82,7 +84,7 @@ class ServerActor(ListenerActor):
         super().__init__(sock, loop, admit=self._admit_client, path=path, tls=tls)
         self.framing = with_heartbeat(framing, heartbeat)
         self.max_size = max_size
-        self._options: dict[str, Any] = {"outbox_bytes": outbox_bytes, "stall_timeout": stall_timeout}
+        self._options: dict[str, Any] = {"outbox_bytes": outbox_bytes, "outbox_messages": outbox_messages, "stall_timeout": stall_timeout}
         self._options |= {"handshake_timeout": handshake_timeout, "idle_timeout": idle_timeout}
         if tls is not None:
             from actors.tlsstream import TlsStreamActor

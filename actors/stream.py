@@ -25,6 +25,7 @@ from actors.mailbox import MAX_BYTES as MAILBOX_BYTES
 from actors.mailbox import MAX_MESSAGES, Mailbox
 from actors.message import Message, Sendable, encode, weigh
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
+from actors.outbox import MAX_MESSAGES as OUTBOX_MESSAGES
 from actors.outbox import Outbox
 from actors.reader import DELAYED, FULL, PAUSED, READ_ON, SERVING
 from actors.readerthread import ReaderThread, Timer
@@ -67,6 +68,7 @@ class StreamActor(SocketActor):
         mailbox_messages: int = MAX_MESSAGES,
         mailbox_bytes: int = MAILBOX_BYTES,
         outbox_bytes: int = OUTBOX_BYTES,
+        outbox_messages: int = OUTBOX_MESSAGES,
         stall_timeout: float | None = STALL_TIMEOUT,
         make_lane: Callable[..., Lane] | None = None,
         ready: Callable[[StreamActor], object] | None = None,
@@ -99,7 +101,8 @@ class StreamActor(SocketActor):
         self._link = link
         self.silence = SilenceWatch(self, handshake_timeout, idle_timeout)
         self.outbox = (Outbox if link is None else JournalOutbox)(
-            sock, address=remote_address, backlog=self._backlog, failed=self._write_failed, drained=self._drained, max_bytes=outbox_bytes
+            sock, address=remote_address, backlog=self._backlog, failed=self._write_failed, drained=self._drained,
+            max_bytes=outbox_bytes, max_messages=outbox_messages,
         )
         self._stall = StallWatch(self.outbox, loop, stall_timeout, lambda phrase: self.break_off(Broken(remote_address, phrase)))
         options: dict[str, Any] = {"source": remote_address, "framing": framing, "max_size": max_size}

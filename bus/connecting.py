@@ -14,6 +14,7 @@ from actors.http import PING_INTERVAL, PING_TIMEOUT
 from actors.link import BACKOFF, Dialled, LinkActor, LinkState
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
+from actors.outbox import MAX_MESSAGES as OUTBOX_MESSAGES
 from actors.sockets import set_user_timeout
 from actors.stream import MAX_SIZE, STALL_TIMEOUT, StreamActor
 from actors.waiting import check_timeout, deadline_after
@@ -54,6 +55,7 @@ def connect(
     mailbox_messages: int = MAX_MESSAGES,
     mailbox_bytes: int = MAX_BYTES,
     outbox_bytes: int = OUTBOX_BYTES,
+    outbox_messages: int = OUTBOX_MESSAGES,
     stall_timeout: float | None = STALL_TIMEOUT,
     threads: Own = None,
     headers: Mapping[str, str] | None = None,
@@ -78,7 +80,7 @@ def connect(
 
     `timeout`: seconds for name lookup and connecting together (None: no limit; must be over 0). `framing`: "length", "etx", "lines" or
     "raw".
-    `max_size`: bytes of one message, both ways. `mailbox_*`, `outbox_bytes`: how much may wait. `stall_timeout`: seconds after which a peer
+    `max_size`: bytes of one message, both ways. `mailbox_*`, `outbox_*`: how much may wait. `stall_timeout`: seconds after which a peer
     that takes nothing is given up. `threads="own"` gives the connection a reader thread of its own.
 
     `heartbeat`: seconds (None: none; not for "raw") after which an empty message, which no script sees, is sent where nothing else was; a
@@ -114,7 +116,7 @@ def connect(
     endpoint = parse(url, "connect", VERBS)
     framing_ = check_framing(framing)
     limits = check_counts(mailbox_messages=mailbox_messages, mailbox_bytes=mailbox_bytes)
-    options = check_counts(max_size=max_size, outbox_bytes=outbox_bytes)
+    options = check_counts(max_size=max_size, outbox_bytes=outbox_bytes, outbox_messages=outbox_messages)
     options["stall_timeout"] = check_timeout(stall_timeout, "stall_timeout")
     check_threads(threads)
     check_server_hostname(server_hostname, endpoint.scheme)

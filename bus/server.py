@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
-from actors.errors import BusError, NotSent
+from actors.errors import BusError, DeadlinePassed, NotSent
 from actors.message import Message, Sendable
 from actors.reports import BroadcastReport, StopReport
 from actors.server import ServerActor
@@ -89,7 +89,10 @@ class Client:
     def close(self, linger: float = LINGER) -> bool:
         """Close this client's connection in order. In a callback it does not wait, and returns False."""
         seconds = check_timeout(linger, "linger")
-        return self._actor.close(LINGER if seconds is None else seconds)
+        try:
+            return self._actor.close(LINGER if seconds is None else seconds)
+        except DeadlinePassed:
+            return False
 
     def stats(self) -> Stats:
         """A snapshot of the counters."""
@@ -170,7 +173,8 @@ class Server(Proxy):
         raises Closed (`for` ends), and when it has returned, its client is through. When all are through, or the time is over, it closes.
 
         In a callback it only asks: the report is false and empty, and the drain goes on without being waited for. So it is in a session
-        handler, if there is a drain, which would else wait for itself. A second `stop` meanwhile, or `close`, cuts a drain short.
+        handler, if there is a drain, which would else wait for itself. When the time of a `bus.deadline` is over, it asks too, and any
+        drain is cut short; as it is by a second `stop` meanwhile, or `close`.
 
         Raises TypeError and ValueError for what is no time.
 
@@ -183,8 +187,12 @@ class Server(Proxy):
         >>> for cut in report.cut:
         ...     print(f"{cut.client}: {cut.unsent} bytes and {cut.unhandled} messages are lost")
         """
-        seconds = check_timeout(linger, "linger")
-        return self._actor.stop_serving(LINGER if seconds is None else seconds, check_timeout(drain, "drain"))
+        seconds, drain = check_timeout(linger, "linger"), check_timeout(drain, "drain")
+        try:
+            return self._actor.stop_serving(LINGER if seconds is None else seconds, drain)
+        except DeadlinePassed:
+            self._actor.close_soon()
+            return StopReport(False)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the server is stopped (True), or `timeout` seconds (False). Ctrl-C ends it with KeyboardInterrupt."""

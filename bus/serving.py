@@ -11,6 +11,7 @@ from actors.errors import BusError
 from actors.http import HANDSHAKE_TIMEOUT, PING_INTERVAL, PING_TIMEOUT, Answer, Request
 from actors.message import Message, Sendable
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
+from actors.outbox import MAX_MESSAGES as OUTBOX_MESSAGES
 from actors.server import MAX_CLIENTS, ServerActor
 from actors.server import MAX_SIZE as SERVER_MAX_SIZE
 from actors.stream import STALL_TIMEOUT
@@ -52,6 +53,7 @@ def serve(
     framing: FramingName = "length",
     max_size: int = SERVER_MAX_SIZE,
     outbox_bytes: int = OUTBOX_BYTES,
+    outbox_messages: int = OUTBOX_MESSAGES,
     stall_timeout: float | None = STALL_TIMEOUT,
     idle_timeout: float | None = None,
     max_clients: int = MAX_CLIENTS,
@@ -141,7 +143,11 @@ def serve(
         if not callable(callback):
             raise TypeError(f"{name} must be callable, not {type(callback).__name__}")
     options = check_counts(
-        max_size=max_size, outbox_bytes=outbox_bytes, max_clients=max_clients, max_clients_per_address=max_clients_per_address
+        max_size=max_size,
+        outbox_bytes=outbox_bytes,
+        outbox_messages=outbox_messages,
+        max_clients=max_clients,
+        max_clients_per_address=max_clients_per_address,
     )
     options["stall_timeout"] = check_timeout(stall_timeout, "stall_timeout")
     options["idle_timeout"] = check_duration(idle_timeout, "idle_timeout")

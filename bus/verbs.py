@@ -13,6 +13,7 @@ from actors.heartbeat import with_heartbeat
 from actors.listener import ListenerActor
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
+from actors.outbox import MAX_MESSAGES as OUTBOX_MESSAGES
 from actors.resolving import format_address
 from actors.sockets import set_user_timeout
 from actors.stream import MAX_SIZE, STALL_TIMEOUT, StreamActor
@@ -50,6 +51,7 @@ def listen(
     mailbox_messages: int = MAX_MESSAGES,
     mailbox_bytes: int = MAX_BYTES,
     outbox_bytes: int = OUTBOX_BYTES,
+    outbox_messages: int = OUTBOX_MESSAGES,
     stall_timeout: float | None = STALL_TIMEOUT,
     threads: Own = None,
     tls: ssl.SSLContext | None = None,
@@ -66,7 +68,11 @@ def listen(
     """
     endpoint = parse(url, "listen", VERBS)
     options = check_counts(
-        max_size=max_size, mailbox_messages=mailbox_messages, mailbox_bytes=mailbox_bytes, outbox_bytes=outbox_bytes
+        max_size=max_size,
+        mailbox_messages=mailbox_messages,
+        mailbox_bytes=mailbox_bytes,
+        outbox_bytes=outbox_bytes,
+        outbox_messages=outbox_messages,
     )
     framing_ = check_framing(framing)
     options["stall_timeout"] = check_timeout(stall_timeout, "stall_timeout")

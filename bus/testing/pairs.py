@@ -9,6 +9,7 @@ from typing import Any
 from actors.heartbeat import with_heartbeat
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
+from actors.outbox import MAX_MESSAGES as OUTBOX_MESSAGES
 from actors.stream import MAX_SIZE, STALL_TIMEOUT, StreamActor
 from actors.waiting import check_timeout
 from bus.arguments import FramingName, Own, check_framing, check_liveness, check_positive, check_threads, loop_for
@@ -26,6 +27,7 @@ def pair(
     mailbox_messages: int = MAX_MESSAGES,
     mailbox_bytes: int = MAX_BYTES,
     outbox_bytes: int = OUTBOX_BYTES,
+    outbox_messages: int = OUTBOX_MESSAGES,
     stall_timeout: float | None = STALL_TIMEOUT,
     threads: Own = None,
     heartbeat: float | None = None,
@@ -50,6 +52,7 @@ def pair(
         "mailbox_messages": check_positive(mailbox_messages, "mailbox_messages"),
         "mailbox_bytes": check_positive(mailbox_bytes, "mailbox_bytes"),
         "outbox_bytes": check_positive(outbox_bytes, "outbox_bytes"),
+        "outbox_messages": check_positive(outbox_messages, "outbox_messages"),
         "stall_timeout": check_timeout(stall_timeout, "stall_timeout"),
     }
     check_threads(threads)

@@ -103,6 +103,21 @@ def test_what_need_not_wait_goes_on_and_close_does_not_raise() -> None:
         assert conn.receive(timeout=WAIT).text == "2"  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("drain", [0, 5])
+def test_a_server_and_its_clients_are_closed_also_when_the_time_is_over(drain: float) -> None:
+    server = bus.serve("tcp://127.0.0.1:0", lambda message, client: message)
+    with bus.connect(f"tcp://{server.address}") as conn:
+        conn.send("here")
+        conn.receive(timeout=WAIT)
+        (client,) = server.clients
+        with pytest.raises(bus.DeadlinePassed), bus.deadline(0):
+            assert client.close() in (True, False)
+            assert server.stop(drain=drain).cut == ()
+            conn.receive(timeout=WAIT)
+            conn.receive(timeout=WAIT)
+    assert server.wait(timeout=WAIT)
+
+
 def test_the_nearest_end_counts() -> None:
     with pair() as (conn, _):
         with bus.deadline(WAIT):
