@@ -186,6 +186,21 @@ def test_one_who_is_delayed_can_be_closed_and_stopped(clock: Clock, all_returns:
             assert isinstance(diary.reason(), bus.Broken if end == "reset" else bus.Closed)
 
 
+def test_a_drain_handles_what_is_held_and_a_stop_without_one_counts_it(clock: Clock) -> None:
+    for drain in (WAIT, 0):
+        seen: list[bytes] = []
+        with (
+            serve(lambda message, client: seen.append(message.data), max_messages_per_second=10) as server,  # noqa: B023
+            Peer.to(server.address) as peer,
+        ):
+            peer.send(*numbers(25))
+            client = only(server)
+            until(lambda: client.stats().waiting_in == 15)  # noqa: B023
+            report = server.stop(linger=0.1, drain=drain)
+            assert seen == numbers(25 if drain else 10)
+            assert [cut.unhandled for cut in report.cut] == ([] if drain else [15])
+
+
 def test_of_one_who_was_delayed_for_long_nothing_stays(clock: Clock) -> None:
     with serve(lambda message, client: None, max_messages_per_second=1e-6) as server, Peer.to(server.address) as peer:
         peer.send(*numbers(2))
