@@ -56,8 +56,9 @@ class Returned:
 
 
 @pytest.fixture
-def all_returns(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], None]]:
+def all_returns(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """The test must leave as many threads, descriptors and actors as it found. It may check that itself, too."""
+    monkeypatch.setattr(crew, "IDLE_SECONDS", 0.05)  # spare threads leave soon
     returned = Returned()
     yield returned.check
     caplog.get_records("call").clear()  # they hold exceptions

@@ -251,7 +251,7 @@ def test_a_request_that_is_being_answered_is_answered(
         half.sock.sendall(upgrade()[20:])
         go.set()
         assert peer.head().startswith(b"HTTP/1.1 %d " % status)
-        assert half.read(1) == b""
+        assert half.read(4096)[:13] in (b"", b"HTTP/1.1 503 ")  # if the rest came just before the last look at it
         assert stopping.result() == bus.StopReport(True)
 
 

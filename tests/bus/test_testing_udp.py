@@ -40,7 +40,7 @@ def test_datagrams_pass_both_ways(no_leaks: LeakWatch) -> None:
             target.send_to(second.source, "yours")
             assert received(other) == "yours"
         assert conn.receive(timeout=0) is None
-        assert proxy.stats() == bus.testing.ProxyStats(connections=2, bytes_up=10, bytes_down=9)
+        until(lambda: proxy.stats() == bus.testing.ProxyStats(connections=2, bytes_up=10, bytes_down=9))
 
 
 def test_what_is_lost_and_doubled_is_counted() -> None:

@@ -198,7 +198,8 @@ class Stream(Desk):
         assert not self.paused
 
 
-def test_draining_resumes_the_reader_loop() -> None:
+@pytest.mark.parametrize("preemptions", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_draining_resumes_the_reader_loop(preemptions: int) -> None:
     def check(stream: Desk) -> None:
         assert isinstance(stream, Stream)
         stream.check_flow(1, 2, 3, 4, 5, 6, 7)
@@ -207,8 +208,8 @@ def test_draining_resumes_the_reader_loop() -> None:
         assert isinstance(stream, Stream)
         stream.read([1, 2], [3, 4], [5, 6, 7])
 
-    play(Stream, [read, lambda desk: desk.take(7)], check)
-    play(Stream, [lambda desk: desk.take(7), read], check)
+    play(Stream, [read, lambda desk: desk.take(7)], check, preemptions=preemptions)
+    play(Stream, [lambda desk: desk.take(7), read], check, preemptions=preemptions)
 
 
 @pytest.mark.slow

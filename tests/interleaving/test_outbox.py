@@ -198,8 +198,10 @@ def test_a_sender_over_the_bound_is_woken_when_there_is_room() -> None:
     )
 
 
-def test_a_frame_larger_than_the_bound_goes_when_the_outbox_is_empty() -> None:
-    play(full, [lambda wire: wire.send(b"aaaaa", b"b" * 12), lambda wire: wire.flush_until(1)], Wire.check_settled)
+@pytest.mark.parametrize("preemptions", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_frame_larger_than_the_bound_goes_when_the_outbox_is_empty(preemptions: int) -> None:
+    threads = [lambda wire: wire.send(b"aaaaa", b"b" * 12), lambda wire: wire.flush_until(1)]
+    play(full, threads, Wire.check_settled, preemptions=preemptions)
 
 
 @pytest.mark.parametrize("preemptions", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -216,7 +218,8 @@ def test_two_senders_over_the_bound_are_both_woken(preemptions: int) -> None:
     )
 
 
-def test_a_send_that_times_out_took_nothing() -> None:
+@pytest.mark.parametrize("preemptions", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_send_that_times_out_took_nothing(preemptions: int) -> None:
     outcomes: set[int] = set()
 
     def check(wire: Wire) -> None:
@@ -228,6 +231,7 @@ def test_a_send_that_times_out_took_nothing() -> None:
         full,
         [lambda wire: wire.send(b"aaaaaaa", b"bbbbbbb", timeout=1), lambda wire: wire.flush_until(1)],
         check,
+        preemptions=preemptions,
     )
     assert outcomes == {0, 1}
 

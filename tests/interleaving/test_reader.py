@@ -255,4 +255,5 @@ def test_a_close_ends_a_direct_read_and_closes_nothing_under_its_poll(preemption
         assert not line.reader.gates & LENT or line.reader.loan is None
 
     play(Line, [Line.run_loop, receive, close], check, preemptions=preemptions)
-    play(Line, [Line.run_loop, receive, close, lambda line: line.arrive(b"1")], check, preemptions=1)
+    if preemptions > 1:  # the long way: one thread more, and one preemption
+        play(Line, [Line.run_loop, receive, close, lambda line: line.arrive(b"1")], check, preemptions=1)
