@@ -67,6 +67,8 @@ class Service:
         until(lambda: self.server._actor.draining)  # before that, the next line would bring one more client
         until(lambda: refused(self.server.address), "new connections are refused")
         until(lambda: all(no_longer_read(client) for client in clients), "clients are read no more")
+        present = self.server._actor._present  # with those at the door
+        until(lambda: all(actor.draining is not None for actor in list(present)), "everybody has been told")
         return stopping
 
 

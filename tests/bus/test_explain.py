@@ -132,7 +132,7 @@ def test_a_link_in_a_gap_says_why(tmp_path: Any) -> None:
     sending = InThread(lambda: conn.send("x", timeout=None)).until_blocked()
     until(lambda: "waits in send" in bus.explain())
     said = paragraph(bus.explain(), f"connection (reconnect) to {conn.remote_address}")
-    assert "closed the connection" in said
+    assert re.search("closed the connection|reset it", said)  # the server may have gone before it accepted
     conn.close()
     with pytest.raises(bus.Closed):
         sending.result()
