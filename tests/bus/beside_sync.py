@@ -261,7 +261,7 @@ def our_never_reads(seconds: float) -> dict[str, str]:
         "keepalive": keepalive,
         "broadcast": lambda: len(stuck_in_ours()[0].send_to_all("to all").skipped),
         "close": lambda: stuck_in_ours()[1].close(linger=seconds),
-        "stop": lambda: stuck_in_ours()[0].stop(linger=seconds),
+        "stop": lambda: bool(stuck_in_ours()[0].stop(linger=seconds)),
     }
     threads = {name: Call(call) for name, call in calls.items()}
     deadline = monotonic() + WAIT

