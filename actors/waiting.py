@@ -158,7 +158,7 @@ class Waiter:
             elif timeout > self._longest:
                 timeout = self._longest
         self.on = on
-        if self._poller is None and not self._equip():
+        if self._poller is None and not self.equip():
             return self._select(timeout, fd, events)
         if fd != self._fd or events != self._events:
             self._watch(fd, events)
@@ -174,7 +174,7 @@ class Waiter:
             raise KeyboardInterrupt
         return len(ready) == 2
 
-    def _equip(self) -> bool:
+    def equip(self) -> bool:
         """Make what it waits with, the first time. Returns whether that is a poller. Raises OSError when there is no descriptor left."""
         if not self._equipped:
             notice = self._notice

@@ -14,7 +14,7 @@ import threading
 import traceback
 from types import CodeType
 
-from actors import scope
+from actors import scope, waiting
 from actors.scope import Scope
 from adapters import output
 from adapters.mains import Main
@@ -52,6 +52,7 @@ class Script:
 
     def run(self) -> None:
         self.thread_id = threading.get_ident()
+        waiting.current().equip()  # now: an interrupt in the middle of it, at the first wait, would leave half of it to the collector
         previous = scope.enter(self.scope)
         try:
             try:

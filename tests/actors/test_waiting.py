@@ -106,7 +106,7 @@ def waiter(request: pytest.FixtureRequest) -> Waiter:
     """One of this thread's; the second kind is for systems without `poll`."""
     made = Waiter()
     if request.param:
-        made._equip()
+        made.equip()
         made._poller = None
     elif not HAS_POLL:
         pytest.skip("this system has no poll")
