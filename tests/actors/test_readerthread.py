@@ -554,9 +554,8 @@ def test_the_keeper_sleeps_while_no_callbacks_run(loop: ReaderThread, monkeypatc
     until(lambda: looks > before)
 
 
-def test_the_keeper_knows_a_loop_from_its_beginning_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Awake for another loop's sake it is not called by a callback here; so it has to look here as well.
-    monkeypatch.setattr(keeper, "asleep", False)
+def test_the_keeper_knows_a_loop_from_its_beginning_to_its_end() -> None:
+    # Not from its first callback: awake for another loop's sake the keeper is not called by that.
     loop = hosting.dedicated()
     assert loop in keeper._loops
     hosting.release(loop)
