@@ -85,13 +85,15 @@ def dismiss(timeout: float) -> None:
     """Have the parked threads end now and the others after their work; wait for all, `timeout` seconds at most."""
     deadline = monotonic() + timeout
     with _lock:
-        for inbox in _parked:
-            inbox.put(_leave)
+        inboxes = list(_parked)
         _parked.clear()
         _dismissed.update(_threads)
-        waited_for = [thread for thread in _threads if thread.is_alive() and thread is not threading.current_thread()]
+        waited_for = list(_threads)
+    for inbox in inboxes:
+        inbox.put(_leave)
     for thread in waited_for:
-        thread.join(max(0.0, deadline - monotonic()))
+        if thread.is_alive() and thread is not threading.current_thread():
+            thread.join(max(0.0, deadline - monotonic()))
 
 
 class _Leave(Exception):

@@ -243,8 +243,11 @@ class DatagramActor(SocketActor):
     def _each(self, change: Callable[[socket.socket], object]) -> None:
         with self._send_lock:
             self.check()
-            for reader in self._open:
-                change(reader.sock)
+            self._change(change)
+
+    def _change(self, change: Callable[[socket.socket], object]) -> None:
+        for reader in self._open:
+            change(reader.sock)
 
     def told(self) -> None:
         """A UDP peer never leaves."""

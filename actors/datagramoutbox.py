@@ -146,21 +146,24 @@ class DatagramOutbox:
         """Send what can be sent now, and tell who waits for it. From any thread."""
         try:
             with self._lock:
-                while self._queue and self._reason() is None:
-                    posted = self._queue[0]
-                    if posted.addresses is None and posted.error is None:
-                        break
-                    try:
-                        if not self._went(posted):
-                            break
-                        error = None
-                    except Exception as exc:
-                        error = exc
-                    self._done(posted, error)
+                self._send_on()
             self._tell()
         except BaseException:
             self._loop.call_soon(self.push)  # Ctrl-C: the reader thread goes on
             raise
+
+    def _send_on(self) -> None:
+        while self._queue and self._reason() is None:
+            posted = self._queue[0]
+            if posted.addresses is None and posted.error is None:
+                return
+            try:
+                if not self._went(posted):
+                    return
+                error = None
+            except Exception as exc:
+                error = exc
+            self._done(posted, error)
 
     def _went(self, posted: Posted) -> bool:
         """Send it. False when the kernel has no room now. Raises why it can't be sent."""
@@ -221,23 +224,34 @@ class DatagramOutbox:
         self._finished.append((posted, error))
 
     def _tell(self) -> None:
-        while self._finished and self._telling.acquire(False):
+        while self._finished:
+            turn: list[bool] = []
             try:
-                while self._finished:
-                    posted, error = self._finished.popleft()
-                    try:
-                        posted.tell(error)
-                    except Exception:
-                        log.exception("what was to be told of a datagram to %s failed", posted.where)
+                turn.extend(map(self._telling.acquire, (False,)))  # one call: Ctrl-C behind it finds in the list what is to be given back
+                if turn != [True]:
+                    return
+                self._tell_each()
             finally:
-                self._telling.release()
+                if turn == [True]:
+                    self._telling.release()
+
+    def _tell_each(self) -> None:
+        while self._finished:
+            posted, error = self._finished.popleft()
+            try:
+                posted.tell(error)
+            except Exception:
+                log.exception("what was to be told of a datagram to %s failed", posted.where)
 
     def end(self, reason: BusError) -> None:
         """The socket has ended: nothing more is sent. On the reader thread."""
         with self._lock:
-            while self._queue:
-                self._done(self._queue[0], reason.again())
+            self._give_up(reason)
         self._tell()
+
+    def _give_up(self, reason: BusError) -> None:
+        while self._queue:
+            self._done(self._queue[0], reason.again())
 
     def after_fork(self, lock: Lock) -> None:
         self._lock = lock

@@ -65,21 +65,22 @@ class Intake:
     def pause(self) -> None:
         with self._lock:
             self.limit = self.messages_in
-            for reader in self.readers:
-                reader.pause()
+            self._each(lambda reader: reader.pause())
 
     def resume(self, count: int | None) -> None:
         with self._lock:
             self.limit = None if count is None else self.messages_in + count
-            for reader in self.readers:
-                reader.open(PAUSED)
+            self._each(lambda reader: reader.open(PAUSED))
 
     def look(self) -> None:
         """Stop reading if enough was read."""
         with self._lock:
             if self.limit is not None and self.messages_in >= self.limit:
-                for reader in self.readers:
-                    reader.shut(PAUSED)
+                self._each(lambda reader: reader.shut(PAUSED))
+
+    def _each(self, change: Callable[[DatagramReader], object]) -> None:
+        for reader in self.readers:
+            change(reader)
 
     def after_fork(self) -> None:
         self._lock = Lock()

@@ -101,7 +101,6 @@ class LinkActor(SocketActor):
         super().__init__(loop, dedicated=dedicated)
         self.closed: BusError | None = None
         self.unconfirmed: deque[Message] = deque()
-        self._kept_bytes = 0
         self._dial = dial
         self._timeout = timeout
         self._backoff = backoff
@@ -171,7 +170,6 @@ class LinkActor(SocketActor):
         with self._lock:
             taken = list(self.unconfirmed)
             self.unconfirmed.clear()
-            self._kept_bytes = 0
             return taken
 
     # -- output, in the caller's thread -------------------------------------------------------------------------------
@@ -260,15 +258,20 @@ class LinkActor(SocketActor):
         assert isinstance(stream.outbox, JournalOutbox)
         rest = stream.outbox.unconfirmed
         self._past = self._past.plus(Stats(unconfirmed=len(rest)))
-        forgotten = 0
         with self._lock:
             self.unconfirmed.extend(rest)
-            self._kept_bytes += sum(map(weigh, rest))
-            while self._kept_bytes > MAX_KEPT and len(self.unconfirmed) > 1:
-                self._kept_bytes -= weigh(self.unconfirmed.popleft())
-                forgotten += 1
+            forgotten = self._forget()
         if forgotten:
             log.warning("nobody took the unconfirmed messages for %s: the oldest %d are forgotten", self.remote_address, forgotten)
+
+    def _forget(self) -> int:
+        """The oldest, if all weigh too much. Returns how many. With the lock."""
+        weight = sum(map(weigh, self.unconfirmed))
+        forgotten = 0
+        while weight > MAX_KEPT and len(self.unconfirmed) > 1:
+            weight -= weigh(self.unconfirmed.popleft())
+            forgotten += 1
+        return forgotten
 
     def _try_later(self, reason: BusError) -> None:
         self.why = reason

@@ -172,17 +172,10 @@ class Outbox:
             with self._lock:
                 if self.ended is not None:
                     raise self.ended.again()
-                end = accepted
-                size = 0
-                room = self._max_bytes - self._size if self._fits(0) else -1
-                while end < len(frames) and size + len(frames[end]) <= room:
-                    size += len(frames[end])
-                    end += 1
-                if end == accepted and not self._size:
-                    size = len(frames[end])
-                    end += 1
+                end = self._room_until(frames, accepted)
                 if end > accepted:
-                    self._take(b"".join(frames[accepted:end]), size, end - accepted)
+                    joined = b"".join(frames[accepted:end])
+                    self._take(joined, len(joined), end - accepted)
                     accepted = end
                     continue
                 waiter = self._queue_up()
@@ -191,6 +184,15 @@ class Outbox:
             except NotSent as exc:
                 exc.accepted = accepted
                 raise
+
+    def _room_until(self, frames: Sequence[bytes], start: int) -> int:
+        """From `start` on the frames before that one fit together."""
+        room = self._max_bytes - self._size if self._fits(0) else -1
+        end = start
+        while end < len(frames) and len(frames[end]) <= room:
+            room -= len(frames[end])
+            end += 1
+        return end if end > start or self._size else start + 1
 
     def offer(self, frame: bytes) -> Literal["taken", "queued", "skipped"]:
         """Take the frame if there is room now. "taken": the kernel has all of it; "skipped": nothing of it was taken."""

@@ -129,8 +129,7 @@ class Scope:
         """
         while True:
             with self._changed:
-                while self._alive and not self._calls and not self._stopping:
-                    self._changed.wait()
+                self._changed.wait_for(lambda: self._stopping or self._calls or not self._alive)
                 if self._stopping and self._alive:
                     raise KeyboardInterrupt
                 if self._stopping or not self._calls:

@@ -260,9 +260,12 @@ class Answer(Generic[T]):
             if not self.given:
                 self._value = value
                 self.given = True
-            for waiter in self._waiters:
-                waiter.unpark()
-            self._waiters.clear()
+            self._unpark_all()
+
+    def _unpark_all(self) -> None:
+        for waiter in self._waiters:
+            waiter.unpark()
+        self._waiters.clear()
 
     def wait(self, deadline: float | None) -> T | None:
         """The value; None when the deadline came first."""
@@ -351,8 +354,8 @@ def waiters() -> list[Waiter]:
 
 def interrupt(thread_ids: Iterable[int]) -> None:
     """Make the running or else the next blocking call of each of these threads (`Thread.ident`) raise KeyboardInterrupt."""
-    with _lock:
-        for ident in thread_ids:
+    for ident in thread_ids:
+        with _lock:
             waiter = _waiters.get(ident)
             if waiter is None or waiter.orphaned:
                 _to_interrupt.add(ident)
@@ -363,8 +366,8 @@ def interrupt(thread_ids: Iterable[int]) -> None:
 def withdraw(thread_ids: Iterable[int]) -> list[int]:
     """Take back the interrupts that no blocking call has raised so far; returns whose those were."""
     taken_back = []
-    with _lock:
-        for ident in thread_ids:
+    for ident in thread_ids:
+        with _lock:
             waiter = _waiters.get(ident)
             if waiter is not None and not waiter.orphaned and waiter.withdraw():
                 taken_back.append(ident)

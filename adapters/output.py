@@ -81,11 +81,14 @@ class _Prefixed(io.TextIOBase):
     def finish(self, owner: Scope) -> None:
         """End the lines of a script that prints no more."""
         with self._page.lock:
-            for who in [who for who in self._pending if who[0] is owner]:
-                self._emit(who, self._pending.pop(who) + "\n")
+            self._end_lines(owner)
             if self._page.unfinished is not None and self._page.unfinished[1][0] is owner:
                 stream, who = self._page.unfinished
                 stream._emit(who, "\n")
+
+    def _end_lines(self, owner: Scope) -> None:
+        for who in [who for who in self._pending if who[0] is owner]:
+            self._emit(who, self._pending.pop(who) + "\n")
 
     def _emit(self, who: _Writer, text: str) -> None:
         owner = who[0]

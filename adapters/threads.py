@@ -41,16 +41,18 @@ class Threads:
         self._running: dict[threading.Thread, _Running] = {}
 
     def of(self, owner: Scope) -> list[threading.Thread]:
-        with self._lock:
-            return [thread for thread, running in self._running.items() if running.owner is owner]
+        return [thread for thread, running in self._now() if running.owner is owner]
 
     def join(self, owner: Scope, timeout: float | None = None) -> None:
         """Wait for those that would have kept the script alive, until they have ended or the timeout has."""
         deadline = None if timeout is None else monotonic() + timeout
+        for thread, running in self._now():
+            if running.owner is owner and running.keeps_alive:
+                thread.join(None if deadline is None else max(0.0, deadline - monotonic()))
+
+    def _now(self) -> list[tuple[threading.Thread, _Running]]:
         with self._lock:
-            left = [t for t, running in self._running.items() if running.owner is owner and running.keeps_alive]
-        for thread in left:
-            thread.join(None if deadline is None else max(0.0, deadline - monotonic()))
+            return list(self._running.items())
 
     @contextlib.contextmanager
     def followed(self) -> Iterator[None]:

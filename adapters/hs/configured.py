@@ -80,9 +80,10 @@ class Configured:
         """
         wanted = arguments.integer(size, "size")
         number = 0 if version is UNSET else arguments.integer(version, "version")
+        versions = (number,) if number in (4, 6) else (4, 6)
+        sizes = {each: LARGEST[each] if wanted < 0 else min(wanted, LARGEST[each]) for each in versions}
         with self._lock:
-            for each in (number,) if number in (4, 6) else (4, 6):
-                self._sizes[each] = LARGEST[each] if wanted < 0 else min(wanted, LARGEST[each])
+            self._sizes.update(sizes)
             if (sock := self._live()) is not None:
                 self._apply_sizes(sock)
         return self

@@ -70,15 +70,19 @@ def _work() -> None:
     global _background
     while True:
         with _turn:
-            try:
-                while not _running and _program.run_posted():
-                    pass
-            except BaseException:  # a callback left by sys.exit(); this thread is not the program
-                log.exception("a callback on the background thread")
+            _run_posted()
         with _lock:
             if _running or _program.idle:
                 _background = False
                 return
+
+
+def _run_posted() -> None:
+    try:
+        while not _running and _program.run_posted():
+            pass
+    except BaseException:  # a callback left by sys.exit(); this thread is not the program
+        log.exception("a callback on the background thread")
 
 
 def run() -> None:

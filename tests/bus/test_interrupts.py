@@ -243,10 +243,7 @@ print(json.dumps({"caught": caught, "done": done, "closed": conn.close(linger=60
 @pytest.mark.parametrize(
     ("size", "total"), [pytest.param(600, 3 * TOTAL, id="small", marks=pytest.mark.slow), pytest.param(4000, TOTAL, id="large")]
 )
-# `send_many` stalls on some installations of Python 3.13, which is not understood yet: until then it is with the slow ones.
-@pytest.mark.parametrize(
-    "how", [pytest.param(how, id=name, marks=[pytest.mark.slow] * (name == "send_many")) for name, how in SENDING.items()]
-)
+@pytest.mark.parametrize("how", SENDING.values(), ids=SENDING)
 def test_a_storm_of_interrupts_while_sending_tears_no_frame_and_doubles_none(how: str, size: int, total: int) -> None:
     chance = random.Random()
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -91,6 +91,6 @@ def routes() -> list[Route]:
 
 def forget(owner: Scope | None) -> None:
     """Drop what this script has registered."""
+    global _routes
     with _lock:
-        for path in [path for path, route in _routes.items() if route.owner is owner]:
-            del _routes[path]
+        _routes = dict(item for item in _routes.items() if item[1].owner is not owner)
