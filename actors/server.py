@@ -82,7 +82,8 @@ class ServerActor(ListenerActor):
         over_rate: Literal["delay", "disconnect"] = "delay",
     ) -> None:
         super().__init__(sock, loop, admit=self._admit_client, path=path, tls=tls)
-        self.framing = with_heartbeat(framing, heartbeat)
+        self._new_framing = partial(with_heartbeat, framing, heartbeat)  # a heartbeat is one connection's own
+        self.framing = self._new_framing()
         self.max_size = max_size
         self._options: dict[str, Any] = {"outbox_bytes": outbox_bytes, "outbox_messages": outbox_messages, "stall_timeout": stall_timeout}
         self._options |= {"handshake_timeout": handshake_timeout, "idle_timeout": idle_timeout}
@@ -106,9 +107,7 @@ class ServerActor(ListenerActor):
         self._callbacks = callbacks
         self._make_client = make_client
         self._authenticate = authenticate
-        self._heartbeat = heartbeat
         self._user_timeout = user_timeout
-        self._plain = framing
         self._max_clients = max_clients
         self._max_per_address = max_clients_per_address if path is None else max_clients  # clients of a Unix socket have no address
         self._overflow = overflow
@@ -139,15 +138,14 @@ class ServerActor(ListenerActor):
         if self._per_address.get(host, 0) >= self._max_per_address:
             self._refuse(remote, f"there are {self._per_address[host]} from there already")
             return None
-        if self._user_timeout is not None:
-            set_user_timeout(sock, self._user_timeout)
+        set_user_timeout(sock, self._user_timeout)
         loop = self._loop_for_client()
         actor = self.client_type.open(
             sock,
             loop,
             remote_address=remote,
             local_address=local,
-            framing=with_heartbeat(self._plain, self._heartbeat),
+            framing=self._new_framing(),
             max_size=self.max_size,
             make_lane=self._make_lane,
             ready=self._ready,

@@ -57,9 +57,9 @@ def set_keepalive(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def set_user_timeout(sock: socket.socket, seconds: float) -> None:
-    """TCP_USER_TIMEOUT (RFC 5482): how long what was written may stay unacknowledged before the connection is broken."""
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
+def set_user_timeout(sock: socket.socket, seconds: float | None) -> None:
+    """TCP_USER_TIMEOUT (RFC 5482): how long what was written may stay unacknowledged before the connection is broken. None: the default."""
+    if seconds is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(seconds * 1000)))
 
 

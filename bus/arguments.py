@@ -88,9 +88,9 @@ def check_liveness(scheme: str, framing: Framing, heartbeat: float | None, user_
             raise ValueError("this system has no TCP_USER_TIMEOUT")
 
 
-def check_callable(value: Any, name: str) -> Any:
-    """Something to call, or None."""
-    if value is not None and not callable(value):
+def check_callable(value: Any, name: str, *, optional: bool = True) -> Any:
+    """Something to call, or None where that may be."""
+    if not callable(value) and not (optional and value is None):
         raise TypeError(f"{name} must be callable, not {type(value).__name__}")
     return value
 

@@ -184,8 +184,7 @@ def _dial(
     else:
         sock = connect_stream(endpoint.host, endpoint.port, deadline)
         remote, local = ends(sock)
-        if user_timeout is not None:
-            set_user_timeout(sock, user_timeout)
+        set_user_timeout(sock, user_timeout)
         if context is not None:
             sock = _encrypted(sock, context, name, f"{endpoint.host}:{endpoint.port}", deadline)
     return Dialled(sock, StreamActor, {"remote_address": remote, "local_address": local, **options})
@@ -198,8 +197,7 @@ def _dial_websocket(
     from actors.wsclient import open_websocket
 
     sock, protocol, rest, _, remote, local = open_websocket(url, deadline, **handshake)
-    if user_timeout is not None:
-        set_user_timeout(sock, user_timeout)
+    set_user_timeout(sock, user_timeout)
     mine = {"remote_address": remote, "local_address": local, "protocol": protocol, "rest": rest}
     return Dialled(sock, WebSocketActor, mine | options)
 

@@ -14,6 +14,7 @@ from actors.message import Message, Sendable, encode
 from actors.resolving import resolve
 from actors.stats import Stats
 from actors.waiting import check_timeout, deadline_after
+from bus.arguments import check_callable
 from bus.connection import SEND_TIMEOUT
 from bus.endpoints import split_address
 from bus.proxies import Proxy
@@ -28,9 +29,8 @@ def _nothing(error: Exception | None) -> None:
 
 
 def _telling(done: Done | None, tag: int, choose: Choose | None) -> Tell:
-    for call, name in ((done, "done"), (choose, "choose")):
-        if call is not None and not callable(call):
-            raise TypeError(f"{name} must be callable, not {type(call).__name__}")
+    check_callable(done, "done")
+    check_callable(choose, "choose")
     return _nothing if done is None else partial(done, tag)
 
 
@@ -207,8 +207,7 @@ class UdpSocket(_Datagrams):
 
         It is called on one of the engine's threads and must only pass the word on: `loop.call_soon_threadsafe`, `queue.put`.
         """
-        if not callable(call):
-            raise TypeError(f"call must be callable, not {type(call).__name__}")
+        check_callable(call, "call", optional=False)
         ready = self._mailbox.call_when_ready(call)
         self._actor.reader.give_back()
         return ready

@@ -20,6 +20,7 @@ from bus.arguments import (
     VERBS,
     WEBSOCKET,
     FramingName,
+    check_callable,
     check_choice,
     check_counts,
     check_duration,
@@ -136,12 +137,10 @@ def serve(
     endpoint = parse(url, "serve", VERBS)
     websocket = endpoint.scheme in WEBSOCKET
     framing_ = check_framing(framing)
-    callbacks = {"on_message": on_message, "on_connect": on_connect, "on_disconnect": on_disconnect, "authenticate": authenticate}
-    for name, callback in callbacks.items():
-        if callback is None and (name != "on_message" or websocket):
-            continue
-        if not callable(callback):
-            raise TypeError(f"{name} must be callable, not {type(callback).__name__}")
+    check_callable(on_message, "on_message", optional=websocket)
+    check_callable(on_connect, "on_connect")
+    check_callable(on_disconnect, "on_disconnect")
+    check_callable(authenticate, "authenticate")
     options = check_counts(
         max_size=max_size,
         outbox_bytes=outbox_bytes,

@@ -84,8 +84,7 @@ def listen(
     loop, dedicated = loop_for(threads, sock)
 
     def admit(sock: Any, remote: str, local: str) -> StreamActor:
-        if user_timeout is not None:
-            set_user_timeout(sock, user_timeout)
+        set_user_timeout(sock, user_timeout)
         mine: dict[str, Any] = options | {"remote_address": remote, "local_address": local}
         mine["framing"] = with_heartbeat(framing_, heartbeat)
         if credentials is None:

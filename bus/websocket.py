@@ -19,7 +19,7 @@ from actors.message import Message, Sendable, weigh
 from actors.reader import FULL
 from actors.stream import LINGER
 from actors.waiting import deadline_after
-from bus.arguments import check_duration
+from bus.arguments import check_callable, check_duration
 from bus.server import Client
 
 if TYPE_CHECKING:
@@ -212,8 +212,7 @@ def make_door(
 
     if on_message is None and not routes:
         raise TypeError("serve needs on_message, or routes")
-    if on_request is not None and not callable(on_request):
-        raise TypeError(f"on_request must be callable, not {type(on_request).__name__}")
+    check_callable(on_request, "on_request")
     if origins is not None:
         check_origins(origins)
     table: Mapping[str, Any] = {} if routes is None else routes

@@ -12,7 +12,7 @@ from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.outbox import MAX_MESSAGES as OUTBOX_MESSAGES
 from actors.stream import MAX_SIZE, STALL_TIMEOUT, StreamActor
 from actors.waiting import check_timeout
-from bus.arguments import FramingName, Own, check_framing, check_liveness, check_positive, check_threads, loop_for
+from bus.arguments import FramingName, Own, check_counts, check_framing, check_liveness, check_threads, loop_for
 from bus.connection import Connection
 
 __all__ = ["pair"]
@@ -46,31 +46,30 @@ def pair(
     """
     framing_ = check_framing(framing)
     check_liveness("pair", framing_, heartbeat, None)
-    limits: dict[str, Any] = {
-        "framing": with_heartbeat(framing_, heartbeat),
-        "max_size": check_positive(max_size, "max_size"),
-        "mailbox_messages": check_positive(mailbox_messages, "mailbox_messages"),
-        "mailbox_bytes": check_positive(mailbox_bytes, "mailbox_bytes"),
-        "outbox_bytes": check_positive(outbox_bytes, "outbox_bytes"),
-        "outbox_messages": check_positive(outbox_messages, "outbox_messages"),
-        "stall_timeout": check_timeout(stall_timeout, "stall_timeout"),
-    }
+    options = check_counts(
+        max_size=max_size,
+        mailbox_messages=mailbox_messages,
+        mailbox_bytes=mailbox_bytes,
+        outbox_bytes=outbox_bytes,
+        outbox_messages=outbox_messages,
+    )
+    options["stall_timeout"] = check_timeout(stall_timeout, "stall_timeout")
     check_threads(threads)
     number = next(_numbers)
     names = (f"pair {number}, first end", f"pair {number}, second end")
     one, other = socket.socketpair()
     try:
-        first = _connection(one, names[0], names[1], threads, limits)
+        first = _connection(one, names[0], names[1], threads, options | {"framing": with_heartbeat(framing_, heartbeat)})
     except BaseException:
         other.close()
         raise
     try:
-        return first, _connection(other, names[1], names[0], threads, limits)
+        return first, _connection(other, names[1], names[0], threads, options | {"framing": with_heartbeat(framing_, heartbeat)})
     except BaseException:
         first.close_soon()
         raise
 
 
-def _connection(sock: socket.socket, local: str, remote: str, threads: Own, limits: dict[str, Any]) -> Connection:
+def _connection(sock: socket.socket, local: str, remote: str, threads: Own, options: dict[str, Any]) -> Connection:
     loop, dedicated = loop_for(threads, sock)
-    return StreamActor.open_for(Connection, sock, loop, local_address=local, remote_address=remote, dedicated=dedicated, **limits)
+    return StreamActor.open_for(Connection, sock, loop, local_address=local, remote_address=remote, dedicated=dedicated, **options)

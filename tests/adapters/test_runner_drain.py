@@ -69,6 +69,13 @@ def address_of(command: Command, prefix: str = "") -> str:
     return line.removeprefix(prefix)
 
 
+def drain(command: Command, address: str) -> None:
+    """Have it begin, with a message in flight, and that message's callback come back in the midst of it."""
+    command.signal(signal.SIGTERM)
+    until(lambda: refused(address), "new connections are refused")
+    command.tell("go on")
+
+
 @pytest.mark.parametrize("way", WAYS_TO_WAIT)
 def test_a_request_in_flight_gets_its_reply(tmp_path: Path, way: str) -> None:
     with Command("run", script(tmp_path, way)) as command:
@@ -76,9 +83,7 @@ def test_a_request_in_flight_gets_its_reply(tmp_path: Path, way: str) -> None:
         with Peer.to(address) as peer, Peer.to(address) as idle:
             peer.send(b"in flight", b"behind it")
             command.read_until("working")
-            command.signal(signal.SIGTERM)
-            until(lambda: refused(address), "new connections are refused")
-            command.tell("go on")
+            drain(command, address)
             assert peer.receive() == b"IN FLIGHT"
             assert "cleaned up" not in command.said
             command.tell("go on")
@@ -97,9 +102,7 @@ def test_servers_of_several_scripts_drain_and_their_clients_hear_nothing_before(
         with Peer.to(address) as peer:
             peer.send(b"in flight")
             command.read_until("script | working")
-            command.signal(signal.SIGTERM)
-            until(lambda: refused(address))
-            command.tell("go on")
+            drain(command, address)
             assert peer.receive_all() == [b"IN FLIGHT"]
         ended = command.end()
     assert "script | cleaned up" in ended.stdout
@@ -130,9 +133,7 @@ def test_a_script_that_is_another_ones_client_is_stopped_and_not_cut_off(tmp_pat
         with Peer.to(address) as peer:
             peer.send(b"in flight")
             command.read_until("script | working")
-            command.signal(signal.SIGTERM)
-            until(lambda: refused(address))
-            command.tell("go on")
+            drain(command, address)
             assert peer.receive_all() == [b"IN FLIGHT"]
         ended = command.end()
     assert "client | heard KeyboardInterrupt" in ended.stdout
@@ -167,9 +168,7 @@ def test_session_handlers_of_routes_end_what_they_do(tmp_path: Path) -> None:
             assert peer.head().startswith(b"HTTP/1.1 101 ")
             peer.put(1, b"in flight")
             command.read_until("working")
-            command.signal(signal.SIGTERM)
-            until(lambda: refused(address))
-            command.tell("go on")
+            drain(command, address)
             frames = [peer.get(), peer.get()]
             assert [frame.payload for frame in frames if frame is not None] == [b"IN FLIGHT", b"bye"]
             assert peer.the_close()[0] == 1001

@@ -1,6 +1,7 @@
 """This library: proxies at both ends, and the callback server. Imported only where `bus` is."""
 
 from collections.abc import Callable
+from functools import partial
 
 import bus
 
@@ -22,14 +23,16 @@ def proxy_server(announce: Callable[[str], None], size: int) -> None:
 def proxy_client(address: str, gate: Gate) -> None:
     with bus.connect(f"tcp://{address}", timeout=CONNECT_TIMEOUT) as conn:
 
-        def trip(payload: bytes) -> bytes:
-            conn.send(payload)
-            msg = conn.receive(timeout=REPLY_TIMEOUT)
-            if msg is None:
-                raise TimeoutError("no echo")
-            return msg.data
+        gate.time(partial(trip, conn))
 
-        gate.time(trip)
+
+def trip(conn: bus.Connection, payload: bytes) -> bytes:
+    """There and back, as a script does it."""
+    conn.send(payload)
+    msg = conn.receive(timeout=REPLY_TIMEOUT)
+    if msg is None:
+        raise TimeoutError("no echo")
+    return msg.data
 
 
 def callback_server(announce: Callable[[str], None], size: int) -> None:

@@ -5,6 +5,7 @@ By name, where the library may be missing: the types are checked without it, too
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -37,16 +38,10 @@ def bus_callback_server(announce: Callable[[str], None], size: int) -> None:
 def bus_client(address: str, gate: Gate) -> None:
     import bus
 
+    from .bus_ends import trip
+
     with bus.connect(f"ws://{address}/", ping_interval=None) as conn:
-
-        def trip(payload: bytes) -> bytes:
-            conn.send(payload)
-            msg = conn.receive(timeout=REPLY_TIMEOUT)
-            if msg is None:
-                raise TimeoutError("no echo")
-            return msg.data
-
-        gate.time(trip)
+        gate.time(partial(trip, conn))
 
 
 def sync_server(announce: Callable[[str], None], size: int) -> None:

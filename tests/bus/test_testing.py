@@ -71,6 +71,15 @@ def test_a_pair_has_every_framing(framing: Any) -> None:
         assert received(theirs) == "hello"
 
 
+def test_each_end_of_a_pair_has_a_heartbeat_of_its_own() -> None:
+    ours, theirs = bus.testing.pair(heartbeat=0.05)
+    with ours, theirs:
+        ours.send("hello")
+        assert received(theirs) == "hello"
+        assert ours.receive(timeout=0.3) is None  # longer than a silent peer would be borne
+        assert theirs.receive(timeout=0) is None
+
+
 def test_a_pair_has_the_limits_of_connections() -> None:
     ours, theirs = bus.testing.pair(max_size=100, mailbox_messages=2, outbox_bytes=1000, threads="own")
     with ours, theirs:
