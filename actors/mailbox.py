@@ -74,8 +74,9 @@ class Mailbox(Generic[T]):
         resume: Callable[[], None] = _nothing,
     ) -> None:
         self._lock = Lock()
-        self._items: deque[T] = deque()
-        self._returned: list[T] = []  # taken and put back by an interrupted taker, who cannot wait for the lock
+        # The same objects under two names: for a look from outside, without a call.
+        self.items = self._items = deque[T]()
+        self.returned = self._returned = list[T]()  # taken and put back by an interrupted taker, who cannot wait for the lock
         self.keep = self._returned.append  # one C call: in an `except` nothing can come before it
         self._keeping = True  # until `close`
         self._bytes = 0  # may drift by an interrupted put; an empty mailbox sets it right
@@ -89,7 +90,7 @@ class Mailbox(Generic[T]):
         self._pause = pause
         self._resume = resume
         self._direct: Callable[[Waiter, float | None], tuple[bool, T | None]] | None = None
-        self.awaited = self._waiters = list[Parked]()  # the same list, for a look from outside
+        self.awaited = self._waiters = list[Parked]()  # as `items`
         self._bell: Wakeup | None = None
         self.ended: BusError | None = None
         self.lost = 0

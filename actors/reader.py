@@ -61,13 +61,12 @@ def _nothing() -> None:
 class Loan:
     """A socket lent to a script's thread. `lock` is held while that thread reads; only it takes the lock blocking."""
 
-    __slots__ = ("lock", "unswept", "uses", "uses_seen", "waiter")
+    __slots__ = ("lock", "unswept", "used", "waiter")
 
     def __init__(self, waiter: Waiter) -> None:
         self.waiter = waiter
         self.lock = Lock()
-        self.uses = 0
-        self.uses_seen = -1
+        self.used = True  # since the sweep last looked
         self.unswept = False  # the sweep has given up on it because its borrower waits for long
 
 
@@ -229,13 +228,12 @@ class Reader:
             self.give_back()
             return CANNOT
         item: Any = None
-        mailbox = self._mailbox
-        assert mailbox is not None
+        mailbox: Any = self._mailbox
         try:
             with loan.lock:
                 # Between the caller's look at the mailbox and here, the reader thread may have delivered or taken the socket back.
-                if self.loan is loan and not self.closing and mailbox.idle:
-                    loan.uses += 1
+                if self.loan is loan and not (self.closing or mailbox.items or mailbox.ended or mailbox.returned):
+                    loan.used = True
                     if self.dirty or waiter.wait(deadline, self.fd, READ, mailbox):
                         self.fill_one()
                         if self.dirty:
@@ -296,8 +294,8 @@ class Reader:
                 self.gates &= ~LENT  # an interrupt may have cut the lending off
                 self._apply()
                 return False
-        if loan.uses != loan.uses_seen:
-            loan.uses_seen = loan.uses
+        if loan.used:
+            loan.used = False
             return True
         loan.unswept = True  # before the try: who reads now looks at this when it leaves
         if self._take_back(loan):

@@ -44,6 +44,8 @@ WRITE = 4  # select.POLLOUT
 # The kernel gives a signal of the process to any of its threads, and CPython then runs the handler on the main thread: at its next
 # bytecode, which a poll without an end would never reach.
 LONGEST_IN_MAIN = 1.0
+NUMBERS = frozenset((float, int))
+TIMEOUT_MAX = threading.TIMEOUT_MAX
 LONGEST = 86_400.0  # one poll at most a day: its argument is a C int of milliseconds
 
 
@@ -55,14 +57,14 @@ def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
         raise TypeError(f"{name} must be a number of seconds or None, not {type(timeout).__name__}")
     if not timeout >= 0:  # also catches NaN
         raise ValueError(f"{name} must be 0 or more seconds, not {timeout!r}")
-    return min(timeout, threading.TIMEOUT_MAX)
+    return min(timeout, TIMEOUT_MAX)
 
 
 def deadline_after(timeout: float | None, name: str = "timeout") -> float | None:
     """The time of `time.monotonic` at which a checked timeout ends; None for never."""
-    kind = type(timeout)
-    if (kind is not float and kind is not int) or not 0 <= timeout <= threading.TIMEOUT_MAX:  # type: ignore[operator]
-        timeout = check_timeout(timeout, name)
+    if type(timeout) in NUMBERS and 0 <= timeout <= TIMEOUT_MAX:  # type: ignore[operator]
+        return monotonic() + timeout  # type: ignore[operator]
+    timeout = check_timeout(timeout, name)
     return None if timeout is None else monotonic() + timeout
 
 
@@ -103,6 +105,7 @@ class Waiter:
 
     __slots__ = (
         "__weakref__",
+        "_alone",
         "_equipped",
         "_events",
         "_fd",
@@ -134,6 +137,7 @@ class Waiter:
         self._longest = LONGEST_IN_MAIN if threading.current_thread() is threading.main_thread() else LONGEST
         self._fd = -1
         self._events = 0
+        self._alone = [(-1, 0)]  # what the poll says of them and nothing else
         self._poller: object = None
 
     def wait(self, deadline: float | None, fd: int = -1, events: int = READ, on: object = None) -> bool:
@@ -164,9 +168,11 @@ class Waiter:
             self._watch(fd, events)
         ready = self._poll(timeout * 1000.0)
         self.on = None
+        if ready == self._alone:
+            return True
         if not ready:
             return False
-        if len(ready) == 1 and ready[0][0] == fd:
+        if len(ready) == 1 and ready[0][0] == fd:  # with an error, or its end
             return True
         self._wakeup.clear()
         if self._interrupted:
@@ -200,8 +206,10 @@ class Waiter:
         if fd >= 0:
             poller.register(fd, events)
         poll = poller.poll
+        alone = [(fd, events)]
         # Stores only from here on.
         self._poll = poll
+        self._alone = alone
         self._fd = fd
         self._events = events
 

@@ -22,12 +22,12 @@ from actors.message import Message, Sendable, encode
 from actors.reader import DELAYED, ENDED, FULL, PAUSED, SERVING, SPECIAL
 from actors.readerthread import ReaderThread, Timer
 from actors.stream import LINGER, State, StreamActor
-from actors.wsframes import WebSocketFraming, is_utf8
+from actors.wsframes import BINARY_FRAME, TEXT_FRAME, WebSocketFraming, is_utf8
 
 if TYPE_CHECKING:
     from websockets.protocol import Protocol as SansIO
 
-__all__ = ["WebSocketActor", "marked_as_text"]
+__all__ = ["WebSocketActor", "first_byte"]
 
 log = logging.getLogger("actorbus.websocket")
 
@@ -37,13 +37,13 @@ NORMAL, GOING_AWAY, POLICY_VIOLATION, INTERNAL_ERROR = 1000, 1001, 1008, 1011  #
 SENDABLE = (*range(1000, 1004), *range(1007, 1015))
 
 
-def marked_as_text(message: Sendable, payload: bytes) -> bool:
-    """Whether it goes out as text: a str, a dict, or a Message that came as text. Raises ValueError for text that is not UTF-8."""
+def first_byte(message: Sendable, payload: bytes) -> int:
+    """Of its frame. Text is a str, a dict, and a Message that came as text. Raises ValueError for text that is not UTF-8."""
     if isinstance(message, Message):
         if message.is_text and not is_utf8(payload):
             raise ValueError("a text message must be UTF-8")
-        return bool(message.is_text)
-    return isinstance(message, (str, dict))
+        return TEXT_FRAME if message.is_text else BINARY_FRAME
+    return TEXT_FRAME if isinstance(message, (str, dict)) else BINARY_FRAME
 
 
 class WebSocketActor(StreamActor):
@@ -102,10 +102,14 @@ class WebSocketActor(StreamActor):
     # -- output -------------------------------------------------------------------------------------------------------
 
     def frame(self, message: Sendable) -> bytes:
-        payload = encode(message)
+        if type(message) is bytes:
+            first, payload = BINARY_FRAME, message
+        else:
+            payload = encode(message)
+            first = first_byte(message, payload)
         if len(payload) > self.max_size:
             raise TooLarge(self.remote_address, f"{len(payload)} bytes are over max_size={self.max_size}")
-        frame: bytes = self.framing.build(payload, text=marked_as_text(message, payload))
+        frame: bytes = self.framing.build(first, payload)
         return frame
 
     # -- what the framing has to say, on the reader thread ------------------------------------------------------------

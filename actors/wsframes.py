@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from struct import Struct
 from typing import TYPE_CHECKING, Protocol
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -39,6 +40,9 @@ COMPRESS_FROM = 64  # bytes; below that it makes messages longer
 TAIL = b"\x00\x00\xff\xff"  # what a flushed deflate block ends with, and RFC 7692 leaves out
 
 
+# RFC 6455, section 5.2, by the width of the length.
+_head, _head_16, _head_64 = Struct("!BB").pack, Struct("!BBH").pack, Struct("!BBQ").pack
+
 _keys: list[bytes] = []  # for frames to come: fetched one by one, the system's randomness costs more than the masking
 KEYS = 256
 
@@ -63,18 +67,18 @@ def build_frame(first: int, payload: bytes, masked: bool) -> bytes:
     size = len(payload)
     bit = MASKED if masked else 0
     if size < 126:
-        head = bytes((first, bit | size))
+        head = _head(first, bit | size)
     elif size < 65536:
-        head = bytes((first, bit | 126)) + size.to_bytes(2, "big")
+        head = _head_16(first, bit | 126, size)
     else:
-        head = bytes((first, bit | 127)) + size.to_bytes(8, "big")
-    if masked:
-        try:
-            key = _keys.pop()
-        except IndexError:
-            key = _more_keys()
-        return b"".join((head, key, apply_mask(payload, key)))
-    return head + payload
+        head = _head_64(first, bit | 127, size)
+    if not masked:
+        return head + payload
+    try:
+        key = _keys.pop()
+    except IndexError:
+        key = _more_keys()
+    return head + key + apply_mask(payload, key)
 
 
 def is_utf8(data: bytes) -> bool:
@@ -116,7 +120,7 @@ class WebSocketFraming:
         self.protocol = protocol
         self.masks = protocol.side is Side.CLIENT
         self._unmasks = not self.masks
-        self._bit = MASKED if self._unmasks else 0
+        self._bit, self._key_size = (MASKED, 4) if self._unmasks else (0, 0)
         self._source = source
         self._wire = wire
         self._max_size = max_size
@@ -131,18 +135,21 @@ class WebSocketFraming:
     # -- out ----------------------------------------------------------------------------------------------------------
 
     def frame(self, payload: bytes) -> bytes:
-        return self.build(payload, text=False)
+        return self.build(BINARY_FRAME, payload)
 
-    def build(self, payload: bytes, *, text: bool) -> bytes:
-        """The bytes on the wire for one message. Each is compressed by itself (RFC 7692 leaves that to the sender), so that their order
-        may be decided later."""
-        first = TEXT_FRAME if text else BINARY_FRAME
+    def build(self, first: int, payload: bytes) -> bytes:
+        """The bytes on the wire for one message; `first` as in `build_frame`."""
         if self._window_bits and len(payload) >= COMPRESS_FROM:
-            deflate = zlib.compressobj(wbits=-self._window_bits)
-            smaller = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
-            if len(smaller) - len(TAIL) < len(payload):
-                return build_frame(first | COMPRESSED, smaller[: -len(TAIL)], self.masks)
+            first, payload = self._smaller(first, payload)
         return build_frame(first, payload, self.masks)
+
+    def _smaller(self, first: int, payload: bytes) -> tuple[int, bytes]:
+        """Compressed, if that is smaller. Each by itself (RFC 7692 leaves that to the sender), so that their order may be decided later."""
+        deflate = zlib.compressobj(wbits=-self._window_bits)
+        block = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
+        if len(block) - len(TAIL) < len(payload):
+            return first | COMPRESSED, block[: -len(TAIL)]
+        return first, payload
 
     def ping(self, payload: bytes) -> bytes:
         return build_frame(0x80 | PING, payload, self.masks)
@@ -158,26 +165,26 @@ class WebSocketFraming:
 
     def sole(self, data: bytes, max_size: int) -> bytes | None:
         """The message, if these bytes are exactly one plain frame."""
-        first = data[0]
-        size = len(data)
-        if (first != TEXT_FRAME and first != BINARY_FRAME) or self._fragments_are_text is not None or size < 2:
-            return None
-        length = data[1] ^ self._bit  # a wrong mask bit makes it over 127
-        start = 2
-        if length > 125:
-            if length > 127:
+        # From its length the one header follows that a plain frame has, were it only for that (RFC 6455, section 5.2: the minimal form).
+        start = 2 + self._key_size
+        length = len(data) - start
+        if length < 126:
+            if length < 0 or data[1] != self._bit | length:
                 return None
-            start = 4 if length == 126 else 10
-            length = int.from_bytes(data[2:start], "big")
-        if self._unmasks:
-            start += 4
-            if start + length != size or length > max_size:
+        elif length < 65538:
+            length -= 2
+            start += 2
+            if data[1] != self._bit | 126 or int.from_bytes(data[2:4], "big") != length:
                 return None
-            payload = apply_mask(data[start:], data[start - 4 : start])
         else:
-            if start + length != size or length > max_size:
+            length -= 8
+            start += 8
+            if data[1] != self._bit | 127 or int.from_bytes(data[2:10], "big") != length:
                 return None
-            payload = data[start:]
+        first = data[0]
+        if (first != BINARY_FRAME and first != TEXT_FRAME) or self._fragments_are_text is not None or length > max_size:
+            return None
+        payload = apply_mask(data[start:], data[start - 4 : start]) if self._unmasks else data[start:]
         if first == TEXT_FRAME and not is_utf8(payload):
             return None
         return payload
@@ -217,7 +224,7 @@ class WebSocketFraming:
             return head, 0
         if length > 125:
             length = int.from_bytes(data[start + 2 : head], "big")
-        return head + (4 if self._unmasks else 0) + length, length
+        return head + self._key_size + length, length
 
     # -- in, on the reader thread -------------------------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ from typing import Any
 from actors.callbacks import NOBODY
 from actors.message import Sendable
 from actors.server import ServerActor
-from actors.websocket import GOING_AWAY, marked_as_text
-from actors.wsframes import BINARY_FRAME, TEXT_FRAME, build_frame
+from actors.websocket import GOING_AWAY, first_byte
+from actors.wsframes import build_frame
 from actors.wshandshake import Door, Guest
 
 __all__ = ["WebSocketServerActor"]
@@ -31,7 +31,7 @@ class WebSocketServerActor(ServerActor):
 
     def _framed(self, message: Sendable, payload: bytes) -> bytes:
         """Not masked and not compressed, so that the same bytes do for every client."""
-        return build_frame(TEXT_FRAME if marked_as_text(message, payload) else BINARY_FRAME, payload, masked=False)
+        return build_frame(first_byte(message, payload), payload, masked=False)
 
     def _say_goodbye(self) -> None:
         """Also to those at the door: a handler that returns from now on ends with that code, too."""

@@ -202,7 +202,7 @@ def test_each_mask_is_another() -> None:
 @each_end
 def test_only_a_client_masks(server: bool) -> None:
     framing = End(server=server).framing
-    for frame in (framing.frame(b"x"), framing.build(b"x", text=True), framing.ping(b"x"), framing.goodbye(1000, "")):
+    for frame in (framing.frame(b"x"), framing.build(TEXT_FRAME, b"x"), framing.ping(b"x"), framing.goodbye(1000, "")):
         assert bool(frame[1] & 0x80) is not server
 
 
@@ -597,7 +597,7 @@ def test_what_one_end_compresses_the_other_reads(server: bool) -> None:
     near, far = End(server=server, deflate=True), End(server=not server, deflate=True)
     texts = [b"", b"again and again " * 500, "für 5 €".encode() * 20]
     sent = [*((text, True) for text in texts), (b"short", False), (bytes(range(256)) * 9, False)]
-    stream = b"".join(near.framing.build(payload, text=text) for payload, text in sent)
+    stream = b"".join(near.framing.build(TEXT_FRAME if text else BINARY_FRAME, payload) for payload, text in sent)
     assert len(stream) < sum(len(payload) for payload, _ in sent) / 2
     assert far.take_all(cut(stream, [1, 2, 3, 60, 61, 200])).messages == sent
 
@@ -605,7 +605,7 @@ def test_what_one_end_compresses_the_other_reads(server: bool) -> None:
 @each_end
 def test_what_compression_would_make_longer_goes_out_plain(server: bool) -> None:
     noise = bytes(range(256))
-    frame = End(server=server, deflate=True).framing.build(noise, text=False)
+    frame = End(server=server, deflate=True).framing.build(BINARY_FRAME, noise)
     assert unwire(frame) == [(BINARY_FRAME, noise)]
 
 
