@@ -31,9 +31,9 @@ from pykka import messages
 from pykka._envelope import Envelope
 
 from actors import hosting, scope
+from actors.answer import Answer
 from actors.errors import BusError
 from actors.readerthread import ReaderThread
-from actors.waiting import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,10 +7,11 @@ from time import monotonic
 from typing import Any
 
 from actors.actor import Close, SocketActor, post
+from actors.answer import Answer
 from actors.errors import BusError, Closed
 from actors.readerthread import ReaderThread, Timer
 from actors.scope import Scope
-from actors.waiting import Answer, current
+from actors.waiting import current
 
 __all__ = ["AlarmActor"]
 

@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Any
 
 from actors.actor import Close, SocketActor, post
+from actors.answer import Answer
 from actors.binding import Pair
 from actors.datagramoutbox import FULL_NET, REFUSED, Choose, DatagramOutbox, Posted, Tell, Way
 from actors.datagramreader import DatagramReader, Intake
@@ -32,7 +33,7 @@ from actors.resolving import Resolved, format_address
 from actors.sockets import set_reuse_port
 from actors.stats import Stats
 from actors.stream import LINGER
-from actors.waiting import WRITE, Answer, current, deadline_after
+from actors.waiting import WRITE, current, deadline_after
 
 __all__ = ["MAX_DATAGRAM", "DatagramActor"]
 

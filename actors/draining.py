@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from actors import sockets
 from actors.actor import Control
+from actors.answer import Answer
 from actors.errors import BusError
 from actors.reports import Cut
 from actors.states import State
-from actors.waiting import Answer
 
 if TYPE_CHECKING:
     from actors.readerthread import Timer

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import pykka
 
 from actors.alarm import AlarmActor
+from actors.answer import Answer
 from actors.datagram import DatagramActor
 from actors.errors import Broken
 from actors.link import LinkActor
 from actors.listener import ListenerActor
 from actors.server import ServerActor
 from actors.stream import State, StreamActor
-from actors.waiting import Answer
 
 if TYPE_CHECKING:
     from actors.actor import SocketActor

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from actors import scope, sockets
 from actors.actor import Close, SocketActor, post
+from actors.answer import Answer, Call
 from actors.errors import BusError, Closed
 from actors.mailbox import Mailbox
 from actors.reader import DELAYED, FULL, Reader
 from actors.readerthread import ReaderThread
 from actors.resolving import format_address
 from actors.stream import LINGER, StreamActor
-from actors.waiting import Answer, Call, current, deadline_after
+from actors.waiting import current, deadline_after
 
 if TYPE_CHECKING:
     from actors.certificates import Credentials

@@ -14,8 +14,8 @@ from threading import BoundedSemaphore
 from typing import Any, NamedTuple
 
 from actors import crew
+from actors.answer import Answer
 from actors.errors import BusError, ConnectFailed, ConnectTimeout
-from actors.waiting import Answer
 
 __all__ = ["Resolved", "format_address", "look_up", "numeric", "resolve"]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from actors import hosting
 from actors.actor import Close, post
+from actors.answer import Answer
 from actors.broadcast import offer_to_all
 from actors.callbacks import NOBODY, Callbacks, judging
 from actors.draining import ClientDrain, Drain, cut_of
@@ -29,7 +30,7 @@ from actors.reports import BroadcastReport, StopReport
 from actors.serialline import SerialLine
 from actors.sockets import set_user_timeout
 from actors.stream import LINGER, STALL_TIMEOUT, StreamActor
-from actors.waiting import Answer, current, deadline_after
+from actors.waiting import current, deadline_after
 
 if TYPE_CHECKING:
     from actors.certificates import Credentials

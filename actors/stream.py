@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from actors import sockets
 from actors.ackwatch import AckWatch
 from actors.actor import Close, SocketActor, post
+from actors.answer import Answer, Call
 from actors.draining import ClientDrain, in_kernel
 from actors.errors import Broken, BusError, Closed, PeerClosed, TooLarge
 from actors.framing import LENGTH, Framing
@@ -34,7 +35,7 @@ from actors.stall import STALL_TIMEOUT, StallWatch
 from actors.states import MOVES, State
 from actors.stats import Stats
 from actors.streamreader import StreamReader
-from actors.waiting import Answer, Call, current, deadline_after
+from actors.waiting import current, deadline_after
 
 if TYPE_CHECKING:
     from actors.link import LinkActor

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 from actors import keeper
 from actors.actor import SocketActor
+from actors.answer import Answer
 from actors.readerthread import ReaderThread
-from actors.waiting import Answer, deadline_after
+from actors.waiting import deadline_after
 
 __all__ = ["BOUND", "Notebook", "on_loop", "reader_thread", "settle"]
 

@@ -15,6 +15,7 @@ import pytest
 import bus
 from actors import crew, hosting, keeper, waiting
 from actors import lane as lane_module
+from actors.answer import Answer
 from actors.reader import Reader
 from actors.readerthread import ReaderThread
 from tests.actors.engine import BOUND, held, on_loop, settle
@@ -418,7 +419,7 @@ def test_a_callback_that_does_not_come_back_loses_the_baton(loop: ReaderThread) 
 
 
 def test_a_callback_that_blocks_in_a_call_of_ours_gives_it_away_at_once(loop: ReaderThread, patient: None) -> None:
-    go_on: waiting.Answer[bool] = waiting.Answer()
+    go_on: Answer[bool] = Answer()
     work = Work(loop, lambda: go_on.wait(None))
     work.serve()
     settle(loop)

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import waiting
-from actors.waiting import READ, WRITE, Answer, Waiter, check_timeout, current, deadline_after, interrupt, remaining, sleep
+from actors.waiting import READ, WRITE, Waiter, check_timeout, current, deadline_after, interrupt, remaining, sleep
 from tests.actors.interrupts import interrupted
 from tests.conftest import LeakWatch
 
@@ -357,35 +357,6 @@ def test_ctrl_c_between_any_two_calls_leaves_it_watching_what_it_should(pair: tu
             assert waiter.wait(before + 0.002, one.fileno()) is False
             assert monotonic() >= before + 0.002, f"place {number}: it does not sleep"
     assert number > 3
-
-
-# --- answers ---
-
-
-def test_an_answer_given_before_is_there_at_once() -> None:
-    answer: Answer[int] = Answer()
-    assert answer.wait(monotonic()) is None
-    answer.set(1)
-    answer.set(2)
-    assert answer.given
-    assert answer.wait(None) == answer.wait(monotonic()) == 1
-
-
-def test_an_answer_wakes_all_who_wait() -> None:
-    answer: Answer[int] = Answer()
-    got: list[int | None] = []
-    threads = [in_thread(lambda: got.append(answer.wait(monotonic() + BOUND))) for _ in range(5)]
-    answer.set(7)
-    assert all(joined(thread) for thread in threads)
-    assert got == [7] * 5
-
-
-def test_of_many_who_answer_one_counts() -> None:
-    answer: Answer[int] = Answer()
-    threads = [in_thread(lambda number=number: answer.set(number)) for number in range(8)]  # type: ignore[misc]
-    assert all(joined(thread) for thread in threads)
-    assert answer.wait(None) == answer.wait(None)
-    assert answer.wait(None) in range(8)
 
 
 # --- places and threads ---

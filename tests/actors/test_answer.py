@@ -1,0 +1,56 @@
+"""Answers: the first counts, and all who wait hear of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from actors.answer import Answer, Call
+from tests.actors.engine import BOUND
+
+
+def in_thread(call: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    return thread
+
+
+def joined(thread: threading.Thread) -> bool:
+    thread.join(BOUND)
+    return not thread.is_alive()
+
+
+def test_an_answer_given_before_is_there_at_once() -> None:
+    answer: Answer[int] = Answer()
+    assert answer.wait(monotonic()) is None
+    answer.set(1)
+    answer.set(2)
+    assert answer.given
+    assert answer.wait(None) == answer.wait(monotonic()) == 1
+
+
+def test_an_answer_wakes_all_who_wait() -> None:
+    answer: Answer[int] = Answer()
+    got: list[int | None] = []
+    threads = [in_thread(lambda: got.append(answer.wait(monotonic() + BOUND))) for _ in range(5)]
+    answer.set(7)
+    assert all(joined(thread) for thread in threads)
+    assert got == [7] * 5
+
+
+def test_of_many_who_answer_one_counts() -> None:
+    answer: Answer[int] = Answer()
+    threads = [in_thread(lambda number=number: answer.set(number)) for number in range(8)]  # type: ignore[misc]
+    assert all(joined(thread) for thread in threads)
+    assert answer.wait(None) == answer.wait(None)
+    assert answer.wait(None) in range(8)
+
+
+def test_one_that_calls_does_so_once() -> None:
+    calls: list[None] = []
+    call = Call(lambda: calls.append(None))
+    call.set(True)
+    call.set(False)
+    assert call.wait(None) is True
+    assert calls == [None]
