@@ -23,7 +23,7 @@ SETTLE = 10.0
 DESCRIPTORS = Path("/proc/self/fd")
 
 # A busy machine makes any single example slow; that says nothing about the code.
-hypothesis.settings.register_profile("actorbus", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("actorbus", deadline=None, print_blob=True, max_examples=50)
 hypothesis.settings.load_profile("actorbus")
 
 

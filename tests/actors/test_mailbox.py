@@ -222,9 +222,9 @@ class LossyOrders(Orders):
 
 
 TestOrders = Orders.TestCase
-TestOrders.settings = settings(max_examples=100, stateful_step_count=30)
+TestOrders.settings = settings(max_examples=60, stateful_step_count=30)
 TestLossyOrders = LossyOrders.TestCase
-TestLossyOrders.settings = settings(max_examples=100, stateful_step_count=30)
+TestLossyOrders.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 # --- bounds ---

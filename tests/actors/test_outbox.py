@@ -206,7 +206,7 @@ class Traffic(RuleBasedStateMachine):
 
 
 TestTraffic = Traffic.TestCase
-TestTraffic.settings = settings(max_examples=150, stateful_step_count=30)
+TestTraffic.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 # --- taken whole, or not at all ---

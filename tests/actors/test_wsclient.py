@@ -12,7 +12,7 @@ HEADERS = [line + b"\r\n" for line in ACCEPTED.split(b"\r\n")[1:-2]]
 ODD = [b"Location: /a\r\n", b"Content-Length: x\r\n", b"Transfer-Encoding: chunked\r\n", b"\r\n\r\n", b"HTTP/1.1 302 \r\n", b"fffffff\r\n"]
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(spoilt(SEEDS["answer"], [*HEADERS, *ODD]))
 def test_any_answer_is_a_connection_or_the_documented_error(data: bytes) -> None:
     PARSERS["answer"](data)

@@ -13,7 +13,7 @@ HEADERS = [line + b"\r\n" for line in UPGRADE.split(b"\r\n")[1:-2]]
 ODD = [b"Origin: null\r\n", b"Origin: http://[\r\n", b"Host: [::1\r\n", b"Host: a:b\r\n", b"Origin: //x:99999\r\n"]
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(spoilt(SEEDS["request"], [*HEADERS, *ODD, b"\r\n\r\n", b": ", b"HTTP/1.0"]))
 def test_any_bytes_are_admitted_or_refused(data: bytes) -> None:
     PARSERS["request"](data)
