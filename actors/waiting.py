@@ -42,9 +42,9 @@ WRITE = 4  # select.POLLOUT
 # The kernel gives a signal of the process to any of its threads, and CPython then runs the handler on the main thread: at its next
 # bytecode, which a poll without an end would never reach.
 LONGEST_IN_MAIN = 1.0
+LONGEST = 86_400.0  # one poll at most a day: its argument is a C int of milliseconds
 NUMBERS = frozenset((float, int))
 TIMEOUT_MAX = threading.TIMEOUT_MAX
-LONGEST = 86_400.0  # one poll at most a day: its argument is a C int of milliseconds
 
 
 def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:

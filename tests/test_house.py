@@ -13,7 +13,7 @@ import sys
 import threading
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path
@@ -116,7 +116,7 @@ def test_only_the_sans_io_part_of_websockets_is_used() -> None:
     assert not offences, "\n".join(offences)
 
 
-def loops(nodes: Iterator[ast.AST]) -> Iterator[ast.AST]:
+def loops(nodes: Iterable[ast.AST]) -> Iterator[ast.stmt | ast.expr]:
     """Those that run in the same frame."""
     for node in nodes:
         match node:
@@ -133,8 +133,7 @@ def loops_with_a_lock(source: str) -> list[int]:
         loop.lineno
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.With) and any(isinstance(item.context_expr, ast.Name | ast.Attribute) for item in node.items)
-        for loop in loops(iter(node.body))
-        if isinstance(loop, ast.stmt | ast.expr)
+        for loop in loops(node.body)
     ]
 
 

@@ -6,6 +6,7 @@ import socket
 from itertools import count
 from typing import Any
 
+from actors.framing import Framing
 from actors.heartbeat import with_heartbeat
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
@@ -59,17 +60,18 @@ def pair(
     names = (f"pair {number}, first end", f"pair {number}, second end")
     one, other = socket.socketpair()
     try:
-        first = _connection(one, names[0], names[1], threads, options | {"framing": with_heartbeat(framing_, heartbeat)})
+        first = _connection(one, names[0], names[1], threads, with_heartbeat(framing_, heartbeat), options)
     except BaseException:
         other.close()
         raise
     try:
-        return first, _connection(other, names[1], names[0], threads, options | {"framing": with_heartbeat(framing_, heartbeat)})
+        return first, _connection(other, names[1], names[0], threads, with_heartbeat(framing_, heartbeat), options)
     except BaseException:
         first.close_soon()
         raise
 
 
-def _connection(sock: socket.socket, local: str, remote: str, threads: Own, options: dict[str, Any]) -> Connection:
+def _connection(sock: socket.socket, local: str, remote: str, threads: Own, framing: Framing, options: dict[str, Any]) -> Connection:
     loop, dedicated = loop_for(threads, sock)
-    return StreamActor.open_for(Connection, sock, loop, local_address=local, remote_address=remote, dedicated=dedicated, **options)
+    options = options | {"local_address": local, "remote_address": remote, "framing": framing}
+    return StreamActor.open_for(Connection, sock, loop, dedicated=dedicated, **options)

@@ -13,11 +13,22 @@ from actors.answer import Answer
 from actors.readerthread import ReaderThread
 from actors.waiting import deadline_after
 
-__all__ = ["BOUND", "Notebook", "on_loop", "reader_thread", "settle"]
+__all__ = ["BOUND", "Notebook", "held", "in_thread", "joined", "on_loop", "reader_thread", "settle"]
 
 BOUND = 30.0  # what would wait for ever ends here instead
 
 T = TypeVar("T")
+
+
+def in_thread(call: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    return thread
+
+
+def joined(thread: threading.Thread) -> bool:
+    thread.join(BOUND)
+    return not thread.is_alive()
 
 
 @contextmanager

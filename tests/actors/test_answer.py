@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from time import monotonic
 
 from actors.answer import Answer, Call
-from tests.actors.engine import BOUND
-
-
-def in_thread(call: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=call, daemon=True)
-    thread.start()
-    return thread
-
-
-def joined(thread: threading.Thread) -> bool:
-    thread.join(BOUND)
-    return not thread.is_alive()
+from tests.actors.engine import BOUND, in_thread, joined
 
 
 def test_an_answer_given_before_is_there_at_once() -> None:

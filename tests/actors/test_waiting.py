@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -21,24 +21,13 @@ from hypothesis import strategies as st
 
 from actors import waiting
 from actors.waiting import READ, WRITE, Waiter, check_timeout, current, deadline_after, interrupt, remaining, sleep
+from tests.actors.engine import BOUND, in_thread, joined
 from tests.actors.interrupts import interrupted
 from tests.conftest import LeakWatch
 
 HAS_POLL = hasattr(select, "poll")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-BOUND = 30.0  # what would wait for ever ends here instead
-
-
-def in_thread(call: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=call, daemon=True)
-    thread.start()
-    return thread
-
-
-def joined(thread: threading.Thread) -> bool:
-    thread.join(BOUND)
-    return not thread.is_alive()
 
 
 # --- timeouts and deadlines ---

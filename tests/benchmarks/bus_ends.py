@@ -22,7 +22,6 @@ def proxy_server(announce: Callable[[str], None], size: int) -> None:
 
 def proxy_client(address: str, gate: Gate) -> None:
     with bus.connect(f"tcp://{address}", timeout=CONNECT_TIMEOUT) as conn:
-
         gate.time(partial(trip, conn))
 
 
