@@ -10,9 +10,16 @@
 `ConnectFailed`     there is no connection, and the reason says why
 `ConnectTimeout`    there is none within the time you gave
 `DeadlinePassed`    the time of a `with bus.deadline(…)` is over
+`BadTopic`          the name cannot be a topic, or not one for this
+`NoResponders`      nobody answers requests on this topic
+`RequestTimeout`    somebody does, and did not within the time you gave
+`ResponderFailed`   somebody tried, and it failed there
+`NotDurable`        the engine behind the topics keeps no messages
+`EngineInUse`       the engine cannot be changed while it is in use
 ==================  ==================================================================
 
-`Closed`, `TooLarge`, `BadAddress` and `DeadlinePassed` are the caller's doing; the others are the world's. Each class carries its data
+`Closed`, `TooLarge`, `BadAddress`, `DeadlinePassed`, `BadTopic`, `NotDurable` and `EngineInUse` are the caller's doing; the others are the
+world's. Each class carries its data
 (`address`, `reason`), builds its sentence in `__str__`, and keeps the `OSError` behind it as `__cause__`, with the number also in `errno`.
 """
 
@@ -20,14 +27,20 @@ from __future__ import annotations
 
 __all__ = [
     "BadAddress",
+    "BadTopic",
     "Broken",
     "BusError",
     "Closed",
     "ConnectFailed",
     "ConnectTimeout",
     "DeadlinePassed",
+    "EngineInUse",
+    "NoResponders",
+    "NotDurable",
     "NotSent",
     "PeerClosed",
+    "RequestTimeout",
+    "ResponderFailed",
     "TooLarge",
 ]
 
@@ -119,3 +132,40 @@ class ConnectFailed(BusError, ConnectionError):
 
 class ConnectTimeout(ConnectFailed, TimeoutError):
     """No connection to `address` within the timeout."""
+
+
+class BadTopic(BusError, ValueError):
+    """The name can't be a topic, or not one for this: empty tokens, blanks, a wildcard where one topic is needed, a reserved name."""
+
+    def __str__(self) -> str:
+        return f"bad topic {self.address!r}: {self.reason}"  # also an empty one
+
+
+class NoResponders(BusError, ConnectionError):
+    """Nobody is subscribed to the topic of a request. Known at once."""
+
+    sentence = "nobody answers on topic {address}{reason}"
+
+
+class RequestTimeout(BusError, TimeoutError):
+    """No answer to a request within the timeout, although somebody is subscribed to its topic."""
+
+    sentence = "no answer on topic {address}: {reason}"
+
+
+class ResponderFailed(BusError):
+    """Who was to answer the request could not: its callback raised, or it was closed meanwhile. `reason` says what."""
+
+    sentence = "the responder on topic {address} failed: {reason}"
+
+
+class NotDurable(BusError, RuntimeError):
+    """The engine behind the topics keeps no messages. `reason` says which one would."""
+
+    sentence = "{address} keeps no messages: {reason}"
+
+
+class EngineInUse(BusError, RuntimeError):
+    """The engine behind the topics cannot be changed: there are subscriptions or responders, or another one is open."""
+
+    sentence = "cannot open {address}: {reason}"

@@ -23,6 +23,8 @@ from actors.link import LinkActor
 from actors.listener import ListenerActor
 from actors.server import ServerActor
 from actors.stream import State, StreamActor
+from actors.subscription import ResponderActor, TopicActor
+from actors.topics import BEFORE_FORK
 
 if TYPE_CHECKING:
     from actors.actor import SocketActor
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["disown"]
 
-BEFORE_FORK = "it was opened before a fork and belongs to the parent process; open it again in the child"
 
 
 def disown(loops: Iterable[ReaderThread]) -> None:
@@ -73,6 +74,9 @@ def _disown_actor(actor: SocketActor) -> None:
     if isinstance(actor, LinkActor):
         _disown_link(actor)
         return
+    if isinstance(actor, TopicActor):
+        _disown_topic(actor)
+        return
     assert isinstance(actor, StreamActor | DatagramActor | ListenerActor), actor
     address = actor.local_address if isinstance(actor, ListenerActor) else actor.remote_address or actor.local_address
     reason = Broken(address, BEFORE_FORK)
@@ -97,6 +101,16 @@ def _disown_link(link: LinkActor) -> None:
     link._dialler = None
     link.closed = Broken(link.remote_address, BEFORE_FORK)
     _disown_mailbox(link.mailbox, link.closed)
+
+
+def _disown_topic(actor: TopicActor) -> None:
+    """The engine's table is the parent's: the child has another."""
+    _disown_mailbox(actor.mailbox, Broken(actor.address, BEFORE_FORK))
+    actor.mailbox._room = threading.Lock()
+    actor.mailbox._publishers.clear()
+    if isinstance(actor, ResponderActor):
+        actor.through = Answer()
+        actor.through.set(True)
 
 
 def _disown_stream(actor: StreamActor, reason: Broken) -> None:

@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import threading
+from collections.abc import Callable
 from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from actors.readerthread import ReaderThread
 if TYPE_CHECKING:
     from actors.actor import SocketActor
 
-__all__ = ["dedicated", "is_shared", "live_actors", "release", "shared", "shutdown", "vacated"]
+__all__ = ["dedicated", "end_last", "is_shared", "live_actors", "release", "shared", "shutdown", "vacated"]
 
 log = logging.getLogger("actorbus.engine")
 
@@ -25,6 +26,7 @@ SHUTDOWN_SECONDS = 5.0
 _lock = threading.Lock()
 _shared: ReaderThread | None = None
 _loops: set[ReaderThread] = set()
+_last: list[Callable[[float], bool]] = []  # what ends after the actors: it carries what they still say
 _released: set[ReaderThread] = set()  # given back, and still hosting somebody: a connection outlives the listener it came from
 
 
@@ -82,6 +84,11 @@ def vacated(loop: ReaderThread) -> None:
         release(loop)
 
 
+def end_last(close: Callable[[float], bool]) -> None:
+    """Have every `shutdown` call `close(seconds)` when all actors have closed. It returns whether all that was taken got out."""
+    _last.append(close)
+
+
 def live_actors() -> list[SocketActor]:
     """The oldest first: a server before its clients."""
     # Copies in single C calls: a signal handler may ask.
@@ -103,6 +110,8 @@ def shutdown(timeout: float | None = SHUTDOWN_SECONDS) -> bool:
         waits = [actor.close_from_outside(max(0.0, deadline - monotonic())) for actor in actors]
         for wait in waits:
             in_order = wait(deadline) and in_order
+    for close in _last:
+        in_order = close(max(0.0, deadline - monotonic())) and in_order
     with _lock:
         loops, _shared = list(_loops), None
         _loops.clear()

@@ -25,7 +25,7 @@ from actors.errors import BusError
 from actors.waiting import Waiter, current
 from actors.wakeup import Wakeup
 
-__all__ = ["MAX_BYTES", "MAX_MESSAGES", "Mailbox"]
+__all__ = ["MAX_BYTES", "MAX_MESSAGES", "Mailbox", "Nudge", "Parked"]
 
 MAX_MESSAGES = 10_000
 MAX_BYTES = 4 * 1024 * 1024  # with 64 KiB reads: sixty-odd reads ahead of the script
@@ -46,7 +46,7 @@ class Parked(Protocol):
     def unpark(self) -> Callable[[], object]: ...
 
 
-class _Nudge:
+class Nudge:
     """Waits on behalf of somebody who wants to be called."""
 
     __slots__ = ("unpark",)
@@ -238,6 +238,8 @@ class Mailbox(Generic[T]):
         with self._lock:
             if not self.idle:
                 return False
+            if self._bell is not None:
+                self._bell.clear()  # an interrupted put may have rung it for nothing
             if waiter not in self._waiters:
                 self._waiters.append(waiter)
             return True
@@ -247,7 +249,7 @@ class Mailbox(Generic[T]):
         first time on, `direct` is no longer asked.
         """
         self._direct = None
-        return self.park(_Nudge(call))
+        return self.park(Nudge(call))
 
     def _wake(self) -> None:
         for waiter in self._waiters:

@@ -1,4 +1,5 @@
 """actorbus: blocking network objects for scripts. `connect`, `listen`, `bind`, `join`, `serve`; then `send`, `receive(timeout)`, `close`.
+And topics: `publish`, `subscribe`, `request`, `respond`.
 
 Behind each object a Pykka actor owns the socket, and its reader loop pushes messages into a mailbox.
 """
@@ -10,20 +11,27 @@ import bus._siblings  # noqa: F401  # before anything of `actors`
 # isort: split
 from actors.errors import (
     BadAddress,
+    BadTopic,
     Broken,
     BusError,
     Closed,
     ConnectFailed,
     ConnectTimeout,
     DeadlinePassed,
+    EngineInUse,
+    NoResponders,
+    NotDurable,
     NotSent,
     PeerClosed,
+    RequestTimeout,
+    ResponderFailed,
     TooLarge,
 )
 from actors.http import Request, Response
 from actors.message import Message
 from actors.reports import BroadcastReport, Cut, StopReport
 from actors.stats import ServerStats, Stats
+from actors.topics import TopicMessage
 from actors.waiting import deadline
 from bus._version import __version__
 from bus.anyof import receive_any
@@ -31,13 +39,17 @@ from bus.connecting import connect
 from bus.connection import Connection
 from bus.datagrams import Group, UdpSocket
 from bus.listener import Listener
+from bus.opening import Topics, open
 from bus.server import Client, Server
 from bus.serving import serve
+from bus.subscription import Responder, Subscription
+from bus.topics import publish, request, respond, subscribe
 from bus.verbs import bind, explain, join, listen, shutdown
 from bus.websocket import Session, WebSocketClient
 
 __all__ = [
     "BadAddress",
+    "BadTopic",
     "BroadcastReport",
     "Broken",
     "BusError",
@@ -48,19 +60,28 @@ __all__ = [
     "Connection",
     "Cut",
     "DeadlinePassed",
+    "EngineInUse",
     "Group",
     "Listener",
     "Message",
+    "NoResponders",
+    "NotDurable",
     "NotSent",
     "PeerClosed",
     "Request",
+    "RequestTimeout",
+    "Responder",
+    "ResponderFailed",
     "Response",
     "Server",
     "ServerStats",
     "Session",
     "Stats",
     "StopReport",
+    "Subscription",
     "TooLarge",
+    "TopicMessage",
+    "Topics",
     "UdpSocket",
     "WebSocketClient",
     "__version__",
@@ -70,7 +91,12 @@ __all__ = [
     "explain",
     "join",
     "listen",
+    "open",
+    "publish",
     "receive_any",
+    "request",
+    "respond",
     "serve",
     "shutdown",
+    "subscribe",
 ]

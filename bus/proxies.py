@@ -11,6 +11,7 @@ from actors.errors import DeadlinePassed
 from actors.link import LinkActor
 from actors.listener import ListenerActor
 from actors.stream import LINGER, StreamActor
+from actors.subscription import TopicActor
 from actors.waiting import check_timeout
 
 __all__ = ["Proxy"]
@@ -21,7 +22,7 @@ class Proxy:
 
     __slots__ = ("__weakref__", "_actor")
 
-    _actor: StreamActor | DatagramActor | LinkActor | ListenerActor
+    _actor: StreamActor | DatagramActor | LinkActor | ListenerActor | TopicActor
 
     def close(self, linger: float = LINGER) -> bool:
         """Close in order, and wait for it up to `linger` seconds.

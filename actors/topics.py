@@ -1,0 +1,300 @@
+"""Topics: what an engine behind them does, the message it delivers, and which engine the process has.
+
+There is one engine at a time. The default is the embedded one, inside this process; `use` puts another in its place, as `bus.open` does.
+What all engines have in common (names, limits, encoding, mailboxes and what they drop) is decided before and behind them,
+in one place each.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from threading import RLock
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+
+from actors.errors import Broken, EngineInUse, TooLarge
+from actors.message import Message, Sendable, encode
+from actors.subjects import check_headers
+
+if TYPE_CHECKING:
+    from actors.topicbox import TopicBox
+
+__all__ = [
+    "ERROR",
+    "MAX_PAYLOAD",
+    "NO_HEADERS",
+    "SEND_TIMEOUT",
+    "Engine",
+    "Headers",
+    "TopicMessage",
+    "check_size",
+    "current",
+    "default",
+    "drop",
+    "end",
+    "present",
+    "topic_message",
+    "use",
+]
+
+Headers = Mapping[str, str]
+
+MAX_PAYLOAD = 1024 * 1024  # NATS's own default, headers included
+SEND_TIMEOUT = 20.0
+ERROR = "Actorbus-Error"  # the header of a reply that says why there is none
+NO_HEADERS: Headers = MappingProxyType({})
+BEFORE_FORK = "it was opened before a fork and belongs to the parent process; open it again in the child"
+
+
+class Engine(Protocol):
+    """What carries messages by topic. Its methods may be called from any thread, also in callbacks, and from several at once.
+
+    What comes in is checked: names, the size with headers against `max_payload`, timeouts. `headers` may be empty. A `TopicBox` is where
+    a subscriber's messages go, by `box.deliver(message)`, made with `topic_message`; it never blocks.
+    """
+
+    @property
+    def url(self) -> str:
+        """What it is, as `bus.open` takes it, without credentials."""
+        ...
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes a message may have, headers included (see `size_of`)."""
+        ...
+
+    @property
+    def up(self) -> bool:
+        """Whether messages go through this moment."""
+        ...
+
+    def publish(self, topic: str, payload: bytes, headers: Headers, reply_to: str | None, timeout: float | None) -> None:
+        """Give it to whoever is subscribed. Raises NotSent, with nothing taken, when it cannot be taken within `timeout` seconds (None: no
+        limit); in a callback (`waiting.current().host` is not None) it never waits. Replies go by it too: then `topic` is a `reply_to`.
+        """
+        ...
+
+    def subscribe(self, topic: str, queue: str | None, box: TopicBox) -> None:
+        """From its return on `box` gets what is published to topics of that pattern; of the boxes of one queue, one gets it."""
+        ...
+
+    def unsubscribe(self, topic: str, queue: str | None, box: TopicBox) -> None:
+        """Undo that. Raises nothing and waits for nothing; doing it twice, or without a subscription, is nothing."""
+        ...
+
+    def request(self, topic: str, payload: bytes, headers: Headers, deadline: float) -> TopicMessage:
+        """Publish it with an address for replies; the first reply, its `source` the topic of the request. Raises NoResponders
+        at once when nobody is subscribed, and RequestTimeout.
+        """
+        ...
+
+    def publish_durable(self, topic: str, payload: bytes, headers: Headers, timeout: float | None) -> None:
+        """As `publish`, and returns when it is stored. Raises NotDurable if this engine cannot, NotSent if it was not stored in time."""
+        ...
+
+    def subscribe_durable(self, topic: str, name: str, replay: str | float, box: TopicBox) -> None:
+        """Deliver what is stored to the consumer of that name, from "all", "new" or a time (seconds since the epoch) on when it is new.
+        Messages have `ack`. Raises NotDurable. `unsubscribe(topic, None, box)` ends the delivery; what is not acknowledged stays.
+        """
+        ...
+
+    def close(self, timeout: float) -> bool:
+        """Get out what was taken, end. Whether all of it got out. The boxes have ended, or get `box.end(reason)`."""
+        ...
+
+
+class TopicMessage(Message):
+    """One message of a topic, as a subscription or a request receives it. Like every Message, and:
+
+    `source` is the topic it was published to, concrete also where a pattern was subscribed to; `headers` what the publisher put beside the
+    payload (str to str, empty as a rule); `reply_to` where a reply goes, None if nobody waits for one; `redelivered` whether a durable
+    subscription has had it before.
+
+    >>> message = TopicMessage(b"hi", "robots.arm")
+    >>> message.topic, message.text, dict(message.headers), message.reply_to
+    ('robots.arm', 'hi', {}, None)
+    """
+
+    __slots__ = ()
+    headers: Headers = NO_HEADERS
+    reply_to: str | None = None
+    redelivered: bool = False
+
+    @property
+    def topic(self) -> str:
+        """The topic it was published to: the same as `source`."""
+        return self.source
+
+    def respond(self, message: Sendable, *, headers: Headers = NO_HEADERS) -> None:
+        """Answer the request that this is; takes what `send` takes. The first answer counts. Raises ValueError if it is none, TooLarge,
+        TypeError.
+        """
+        raise ValueError(f"nobody waits for an answer: this message on topic {self.source} was published, and is no request")
+
+    def ack(self) -> None:
+        """Tell the server that a durable subscription is through with this message: it does not come again. Raises ValueError otherwise."""
+        raise ValueError(f"there is nothing to acknowledge: this message on topic {self.source} does not come from a durable subscription")
+
+
+class _Full(TopicMessage):
+    """Few are: these fields would cost every message."""
+
+    __slots__ = ("_ack", "_engine", "headers", "lost_before", "redelivered", "reply_to")
+
+    headers: Headers
+    reply_to: str | None
+    redelivered: bool
+    lost_before: int
+    _engine: Engine | None
+    _ack: Callable[[], object] | None
+
+    def respond(self, message: Sendable, *, headers: Headers = NO_HEADERS) -> None:
+        if self.reply_to is None or self._engine is None:
+            super().respond(message)
+            return
+        payload = encode(message)
+        headers = check_headers(headers) if headers else NO_HEADERS
+        check_size(self.source, payload, headers, self._engine.max_payload)
+        self._engine.publish(self.reply_to, payload, headers, None, SEND_TIMEOUT)
+
+    def ack(self) -> None:
+        if self._ack is None:
+            super().ack()
+            return
+        self._ack()
+
+
+def topic_message(
+    data: bytes,
+    topic: str,
+    headers: Headers = NO_HEADERS,
+    reply_to: str | None = None,
+    engine: Engine | None = None,
+    *,
+    redelivered: bool = False,
+    ack: Callable[[], object] | None = None,
+    lost_before: int = 0,
+) -> TopicMessage:
+    """A received message. `engine` takes the reply."""
+    if not headers and reply_to is None and ack is None and not lost_before:
+        return TopicMessage(data, topic)
+    message = _Full(data, topic)
+    message.headers = headers
+    message.reply_to = reply_to
+    message.redelivered = redelivered
+    message.lost_before = lost_before
+    message._engine = engine
+    message._ack = ack
+    return message
+
+
+def after_loss(message: TopicMessage, count: int) -> TopicMessage:
+    """The same message, with so many more lost before it: a copy, since others may have been given the same one."""
+    return topic_message(
+        message.data,
+        message.source,
+        message.headers,
+        message.reply_to,
+        getattr(message, "_engine", None),
+        redelivered=message.redelivered,
+        ack=getattr(message, "_ack", None),
+        lost_before=message.lost_before + count,
+    )
+
+
+def size_of(payload: bytes, headers: Headers) -> int:
+    """Bytes that count against the limit: NATS's own, "NATS/1.0", a line for each header, an empty line."""
+    size = len(payload)
+    if headers:
+        size += 12 + sum(len(name) + len(value.encode()) + 4 for name, value in headers.items())
+    return size
+
+
+def check_size(topic: str, payload: bytes, headers: Headers, limit: int) -> None:
+    """Raises TooLarge."""
+    if (size := size_of(payload, headers)) > limit:
+        raise TooLarge(f"topic {topic}", f"{size} bytes, headers included, are over the limit of {limit}")
+
+
+# -- which engine there is ------------------------------------------------------------------------------------------------
+
+_lock = RLock()  # held while an engine is opened because of the environment
+_engine: Engine | None = None
+_lost: Broken | None = None
+
+
+def _embedded() -> Engine:
+    from actors.embedded import EmbeddedEngine
+
+    return EmbeddedEngine()
+
+
+_opener = _embedded
+
+
+def current() -> Engine:
+    """The engine of this process: the embedded one, unless another was put in its place. The first call makes it."""
+    return _engine or _first()
+
+
+def present() -> Engine | None:
+    """The same, if there is one already."""
+    return _engine
+
+
+def default(opener: Callable[[], Engine]) -> None:
+    """What makes the engine when topics are first used and none was opened; without it that is the embedded one."""
+    global _opener
+    _opener = opener
+
+
+def _first() -> Engine:
+    global _engine
+    with _lock:
+        if _engine is None:
+            if _lost is not None:
+                raise _lost.again()
+            _engine = _opener()
+        return _engine
+
+
+def use(engine: Engine, in_use: Callable[[Engine], str]) -> Engine | None:
+    """From now on `engine` is the one; returns the one before, if there was one. `in_use(engine)` says who uses that; raises EngineInUse if
+    anybody does.
+    """
+    global _engine, _lost
+    with _lock:
+        before = _engine
+        if before is not None and (reason := in_use(before)):
+                raise EngineInUse(engine.url, reason)
+        _engine, _lost = engine, None
+        return before
+
+
+def drop(engine: Engine) -> None:
+    """If it is this one, the next use makes another."""
+    global _engine
+    with _lock:
+        if _engine is engine:
+            _engine = None
+
+
+def end(timeout: float) -> bool:
+    """Close the engine that there is; the next use makes another. Whether all that it had taken got out within `timeout` seconds."""
+    global _engine
+    with _lock:
+        engine, _engine = _engine, None
+    return engine is None or engine.close(timeout)
+
+
+def _after_fork() -> None:
+    global _lock, _engine, _lost
+    _lock = RLock()
+    if _engine is not None and not _engine.url.startswith("embedded:"):
+        _lost = Broken(_engine.url, BEFORE_FORK)
+    _engine = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

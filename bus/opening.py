@@ -1,0 +1,263 @@
+"""The verb `open`: another engine behind the topics of this process, found by the scheme of its URL."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from threading import RLock
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from actors import crew, hosting, scope, topics
+from actors.embedded import EmbeddedEngine
+from actors.errors import BadAddress, BusError, Closed, EngineInUse
+from actors.subscription import TopicActor, in_use
+from actors.topics import Engine
+from actors.waiting import check_timeout, deadline_after
+from bus._siblings import HOME
+from bus.arguments import check_callable
+
+if TYPE_CHECKING:
+    import ssl
+
+    from actors.certificates import Path
+    from actors.link import LinkState
+
+__all__ = ["Topics", "open"]
+
+GROUP = "actorbus.engines"
+VARIABLE = "ACTORBUS_URL"
+OPEN_TIMEOUT = 10.0
+CLOSE_TIMEOUT = 5.0
+
+
+class Topics:
+    """The engine that `open` put behind the topics. Closing it switches back to the embedded one.
+
+    >>> import bus
+    >>> with bus.open("embedded:") as topics:
+    ...     bus.publish("robots.arm", "here")
+    ...     print(topics.url, topics.connected())
+    embedded: True
+    """
+
+    keeps_alive = False
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._scope = scope.current()
+        self._closed = False
+        if self._scope is not None:
+            self._scope.add(self)
+
+    @property
+    def url(self) -> str:
+        """What was opened, without credentials."""
+        return self._engine.url
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes a message may have, headers included."""
+        return self._engine.max_payload
+
+    def connected(self) -> bool:
+        """Whether messages go through this moment."""
+        return not self._closed and self._engine.up
+
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> bool:
+        """End the subscriptions and responders on it, get out what was published, and switch back. Whether all got out within `timeout`
+        seconds. Where several have opened the same URL, the last one's close does it. Closing twice is nothing.
+        """
+        seconds = check_timeout(timeout)
+        with _lock:
+            if self._closed:
+                return True
+            self._closed = True
+            last = _leave(self._engine)
+        if self._scope is not None:
+            self._scope.discard(self)
+        return _end(self._engine, CLOSE_TIMEOUT if seconds is None else seconds) if last else True
+
+    def close_soon(self) -> None:
+        """Ask for the close and return at once."""
+        crew.run(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "connected" if self._engine.up else "not connected"
+        return f"<Topics {self.url} {state}>"
+
+
+def open(
+    url: str,
+    *,
+    timeout: float | None = OPEN_TIMEOUT,
+    on_state: Callable[[LinkState, BusError | None], object] | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    token: str | None = None,
+    nkey: Path | None = None,
+    tls: ssl.SSLContext | None = None,
+    cert: Path | None = None,
+    key: Path | None = None,
+    ca: Path | None = None,
+) -> Topics:
+    """Put another engine behind the topics of this process: `nats://host:4222` (needs `pip install actorbus[nats]`), or `embedded:`.
+
+    From then on `publish`, `subscribe`, `request` and `respond` go there, until it is closed. Open it before the first subscription.
+    Scripts that open the same URL share it. Instead, the environment variable ACTORBUS_URL says what to open when topics are first used,
+    and `actorbus run --bus URL` opens it for the scripts.
+
+    `timeout`: seconds until it has to be connected. `on_state(state, reason)` is called when the server is lost and when it is back.
+    `user` and `password`, `token`, or `nkey` (a file with the seed) say who we are; `tls` (an `ssl.SSLContext`), or the files `ca`, `cert`
+    and `key`, as for `connect`.
+
+    Raises BadAddress (also for a scheme of which no engine is installed), EngineInUse, ConnectFailed, ConnectTimeout, OSError, TypeError,
+    ValueError.
+
+    >>> import bus
+    >>> bus.open("embedded:").close()
+    True
+    """
+    if check_timeout(timeout) == 0:
+        raise ValueError("timeout must be over 0, or None for none")
+    check_callable(on_state, "on_state")
+    given = {
+        "user": user, "password": password, "token": token, "nkey": nkey,
+        "tls": tls, "cert": cert, "key": key, "ca": ca, "on_state": on_state,
+    }  # fmt: skip
+    options = {name: value for name, value in given.items() if value is not None}
+    factory = _factory(url)
+    with _lock:
+        if _opened is not None:
+            return _share(url, options)
+        if (engine := topics.present()) is not None and (reason := in_use(engine)):
+            raise EngineInUse(_shown(url), reason)
+        engine = factory(url, timeout=timeout, **options)
+        try:
+            return _put_in_place(engine, url, options)
+        except BaseException:
+            engine.close(0.0)
+            raise
+
+
+class _Opened:
+    """The engine that was opened explicitly, how, and by how many."""
+
+    def __init__(self, engine: Engine, url: str, options: dict[str, Any]) -> None:
+        self.engine = engine
+        self.how = (url, options)
+        self.holders = 1
+
+
+_lock = RLock()  # held while an engine is opened: who opens at the same time shares it, or hears that it is in use
+_opened: _Opened | None = None
+
+
+def _share(url: str, options: dict[str, Any]) -> Topics:
+    assert _opened is not None
+    if _opened.how != (url, options):
+        raise EngineInUse(_shown(url), f"{_opened.engine.url} is open already; close that first")
+    _opened.holders += 1
+    return Topics(_opened.engine)
+
+
+def _put_in_place(engine: Engine, url: str, options: dict[str, Any]) -> Topics:
+    global _opened
+    before = topics.use(engine, in_use)
+    _opened = _Opened(engine, url, options)
+    if before is not None:
+        before.close(CLOSE_TIMEOUT)
+    return Topics(engine)
+
+
+def _leave(engine: Engine) -> bool:
+    """One holder less; whether it was the last."""
+    global _opened
+    if _opened is None or _opened.engine is not engine:
+        return False  # the library was shut down meanwhile
+    _opened.holders -= 1
+    if _opened.holders:
+        return False
+    _opened = None
+    return True
+
+
+def _end(engine: Engine, timeout: float) -> bool:
+    topics.drop(engine)
+    deadline = deadline_after(timeout)
+    reason = Closed(engine.url)
+    actors = [actor for actor in hosting.live_actors() if isinstance(actor, TopicActor) and actor.engine is engine]
+    for wait in [actor.close_from_outside(timeout, reason) for actor in actors]:
+        wait(deadline)
+    return engine.close(timeout)
+
+
+def _shutdown(timeout: float) -> bool:
+    global _opened
+    _opened = None
+    return topics.end(timeout)
+
+
+def _factory(url: str) -> Callable[..., Engine]:
+    if not isinstance(url, str):
+        raise TypeError(f"url must be a str like 'nats://host:4222', not {type(url).__name__}")
+    scheme, colon, _ = url.partition(":")
+    if not colon:
+        raise BadAddress(url, "it needs a scheme, like nats://host:4222")
+    if scheme == "embedded":
+        return _embedded
+    engines = _engines()
+    if scheme not in engines:
+        raise BadAddress(_shown(url), f"no engine for topics is installed for {scheme}:, only for {', '.join(['embedded', *engines])}")
+    factory: Callable[..., Engine] = engines[scheme].load()
+    return factory
+
+
+def _engines() -> dict[str, EntryPoint]:
+    """By scheme: those of a checkout that is not installed, and all that are installed."""
+    found: dict[str, EntryPoint] = {}
+    project = HOME / "pyproject.toml"
+    if project.is_file():
+        import tomllib
+
+        ours = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {}).get("entry-points", {}).get(GROUP, {})
+        found |= {name: EntryPoint(name, target, GROUP) for name, target in ours.items()}
+    return found | {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _embedded(url: str, *, timeout: float | None, **options: Any) -> Engine:
+    if url != "embedded:":
+        raise BadAddress(url, "the embedded engine has no address: it is embedded: and no more")
+    if set(options) - {"on_state"}:
+        raise ValueError(f"{min(set(options) - {'on_state'})} is for engines with a server, not for embedded:")
+    return EmbeddedEngine()
+
+
+def _shown(url: str) -> str:
+    """Without a password."""
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
+def _default() -> Engine:
+    url = os.environ.get(VARIABLE)
+    return _factory(url)(url, timeout=OPEN_TIMEOUT) if url else EmbeddedEngine()
+
+
+def _after_fork() -> None:
+    global _lock, _opened
+    _lock = RLock()
+    _opened = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+topics.default(_default)
+hosting.end_last(_shutdown)
