@@ -36,6 +36,7 @@ class EmbeddedEngine:
         self._lock = Lock()
         self._router: Router[TopicBox] = Router()
         self._inboxes: dict[str, _Reply] = {}
+        self._awaited: set[TopicBox] = set()  # those that publishers wait for
         self._numbers = count(1)
 
     def publish(self, topic: str, payload: bytes, headers: Headers, reply_to: str | None, timeout: float | None) -> None:
@@ -45,7 +46,21 @@ class EmbeddedEngine:
                 self._reply(topic, payload, headers)
                 return
             route = self._route(topic)
-        self._deliver(route, topic_message(payload, topic, headers, reply_to, self), timeout)
+        if headers or reply_to is not None or route.groups or self._awaited:
+            self._deliver(route, topic_message(payload, topic, headers, reply_to, self), timeout)
+            return
+        message = TopicMessage(payload, topic)
+        weight = message.weight
+        for box in route.each:
+            # `TopicBox.deliver`, without the call, which would be a third of what this costs.
+            if box.awaited or box.entered - box.gone + weight > box.easy:
+                box.deliver_carefully(message)
+                continue
+            box.messages_in += 1
+            box.entered += weight
+            box.items.append(message)
+            if box.awaited:
+                box.share()
 
     def _route(self, topic: str) -> Route[TopicBox]:
         with self._lock:
@@ -69,10 +84,13 @@ class EmbeddedEngine:
     def subscribe(self, topic: str, queue: str | None, box: TopicBox) -> None:
         with self._lock:
             self._router.add(topic, queue, box)
+            if box.overflow == "wait":
+                self._awaited.add(box)
 
     def unsubscribe(self, topic: str, queue: str | None, box: TopicBox) -> None:
         with self._lock:
             self._router.remove(topic, queue, box)
+            self._awaited.discard(box)
 
     def request(self, topic: str, payload: bytes, headers: Headers, deadline: float) -> TopicMessage:
         route = self._route(topic)

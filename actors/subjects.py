@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from actors.errors import BadTopic
 
-__all__ = ["MAX_LENGTH", "check_headers", "check_pattern", "check_queue", "check_topic", "has_wildcard", "is_reserved", "matches"]
+__all__ = ["MAX_LENGTH", "check_headers", "check_pattern", "check_queue", "check_topic", "has_wildcard", "is_reserved", "known", "matches"]
 
 MAX_LENGTH = 1024  # bytes; a line of NATS's protocol, with two names and two numbers in it, has 4096
 KNOWN = 4096  # names that are not looked at again
@@ -27,7 +27,7 @@ QUEUE = re.compile(TOKEN)
 HEADER_NAME = re.compile(r"[!-9;-~]+")
 HEADER_VALUE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*")
 
-_topics: dict[str, None] = {}
+known: dict[str, None] = {}  # topics that were checked
 
 
 def check_topic(topic: str) -> None:
@@ -38,14 +38,14 @@ def check_topic(topic: str) -> None:
     Traceback (most recent call last):
     actors.errors.BadTopic: bad topic 'robots.*.moved': '*' and '>' are for subscribing, and stand alone between dots
     """
-    if topic in _topics:
+    if topic in known:
         return
     _check(topic, TOPIC)
     if is_reserved(topic):
         raise BadTopic(topic, "names that begin with '$' or '_INBOX' are the engine's own")
-    if len(_topics) >= KNOWN:
-        _topics.clear()
-    _topics[topic] = None
+    if len(known) >= KNOWN:
+        known.clear()
+    known[topic] = None
 
 
 def check_pattern(pattern: str) -> None:

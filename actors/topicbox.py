@@ -7,21 +7,27 @@
   message for each thread that publishes. An engine that cannot make publishers wait uses `offer`.
 
 What goes is counted in `lost`, told by `lost_before` of the message behind the gap, and logged at the first, tenth, hundredth … loss.
-Guarantees are those of `Mailbox`. Lock order: mailbox, then `_room`.
+
+Guarantees are those of `Mailbox`; the way is another, because here both sides are threads of this process, and a delivery should cost what
+a queue costs. CPython (with its lock) neither switches threads nor looks for signals between two calls. So lines without a call in between,
+up to the first call that they make, are one step, and the common case needs no lock: `deliver` while there is much room and nobody waits,
+`Subscription.receive` while it is `quick`. All else, and everything on an interpreter without that lock, goes the careful way under
+`_lock`. A taker queues up under `_lock`, and a delivery that sees it wakes it before the message is in: it comes to the lock, and then to
+the message, also when the publisher was interrupted. Lock order: mailbox, then `_room`.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from threading import Lock
 from time import monotonic
 from typing import Literal
 
 from actors.errors import BusError, NotSent
-from actors.mailbox import MAX_BYTES, MAX_MESSAGES, Mailbox, Nudge, Parked
-from actors.message import weigh
-from actors.topics import TopicMessage, after_loss
+from actors.mailbox import LOW_WATER, MAX_BYTES, MAX_MESSAGES, Mailbox, Nudge, Parked
+from actors.topics import APIECE, TopicMessage, after_loss
 from actors.waiting import current, deadline_after
 
 __all__ = ["Overflow", "TopicBox"]
@@ -30,9 +36,18 @@ log = logging.getLogger("actorbus.topics")
 
 Overflow = Literal["drop_oldest", "drop_newest", "wait"]
 
+LOCKED = getattr(sys, "_is_gil_enabled", lambda: True)()
+CAREFUL = -1  # no message is that light
+
+
+def _weigh(message: TopicMessage) -> int:
+    return message.weight
+
 
 class TopicBox(Mailbox[TopicMessage]):
     """See the module. `topic` and `queue` are what was subscribed to, for texts."""
+
+    __slots__ = ("easy", "entered", "full", "gone", "messages_in", "overflow", "quick", "queue", "topic")  # an object has room for few more
 
     def __init__(
         self,
@@ -43,73 +58,90 @@ class TopicBox(Mailbox[TopicMessage]):
         max_messages: int = MAX_MESSAGES,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        super().__init__(
-            weigh=weigh,
-            max_items=max_messages,
-            max_bytes=max_bytes,
-            lossy=overflow == "drop_oldest",
-            after_loss=after_loss,
-            resume=self._make_room,
-        )
+        super().__init__(weigh=_weigh, max_items=max_messages, max_bytes=max_bytes)
         self.topic = topic
         self.queue = queue
         self.overflow = overflow
         self.messages_in = 0  # delivered to it, lost ones included
-        self.bytes_in = 0
+        self.entered = 0  # their weight
+        self.gone = 0  # the weight of those that are in no more; so what is in weighs `entered - gone`
+        # Up to that weight whatever comes fits, both by number and by bytes. CAREFUL: look.
+        self.easy = min(max_bytes, (max_messages - 1) * APIECE) if LOCKED else CAREFUL
+        self.quick = LOCKED
         self.full = False  # publishers wait
-        waits = overflow == "wait"  # the one that fills it says so; of the others the one that is too much
-        self._easy_items = max_messages - waits
-        self._easy_bytes = max_bytes - waits
         self._missed = 0  # that went because they came last, behind the newest that is in
         self._room = Lock()  # owns the next one
         self._publishers: list[Parked] = []
         self._tell_at = 1
+        self.items = self._items  # the same, for who takes and puts without a lock
 
     # -- for engines ----------------------------------------------------------------------------------------------------
 
+    @property
+    def bytes_in(self) -> int:
+        """Payload that was delivered to it, lost messages included."""
+        return self.entered - self.messages_in * APIECE
+
     def deliver(self, message: TopicMessage) -> None:
         """Put one message in. Never waits; what is too much goes as `overflow` says. After the end it is dropped."""
+        weight = message.weight
+        if self._waiters or self.entered - self.gone + weight > self.easy:
+            self.deliver_carefully(message)
+            return
+        self.messages_in += 1
+        self.entered += weight
+        self._items.append(message)
+        if self._waiters:  # only where a tracer made calls of its own between these lines
+            self.share()
+
+    def deliver_carefully(self, message: TopicMessage) -> None:
         with self._lock:
             if self.ended is not None:
                 return
-            items = self._items
-            weight = self._bytes + len(message.data) if items else len(message.data)
             self.messages_in += 1
-            self.bytes_in += len(message.data)
-            if weight > self._easy_bytes or len(items) >= self._easy_items or self._missed:
-                self._over(message, weight)
+            self.entered += message.weight
+            if self.overflow == "drop_newest" and self._is_over(len(self._items) + 1, self.weight):
+                self.gone += message.weight
+                self.lost += 1
+                self._missed += 1
             else:
-                # Who waits is woken first, and waits for the lock then: interrupted before the message is in, nobody sleeps beside it.
-                if self._waiters:
-                    self._wake()
-                if self._bell is not None:
-                    self._bell.set()
-                items.append(message)
-                self._bytes = weight
+                self._add(message)
         if self.lost >= self._tell_at:
             self._tell_loss()
 
-    def _over(self, message: TopicMessage, weight: int) -> None:
-        """It may not fit, or it tells a gap."""
-        items = self._items
-        if self.overflow == "drop_newest" and (len(items) >= self._max_items or (weight > self._max_bytes and items)):
-            self.lost += 1
-            self._missed += 1
-            return
+    def _add(self, message: TopicMessage) -> None:
         if self._missed:
             message = after_loss(message, self._missed)
+            self._missed = 0
         if self._waiters:
             self._wake()
         if self._bell is not None:
             self._bell.set()
-        items.append(message)
-        self._bytes = weight
-        self._missed = 0
-        if self._lossy:
+        self._items.append(message)
+        if self.overflow == "drop_oldest":
             self._drop_oldest()
-        elif self.overflow == "wait" and (len(items) >= self._max_items or weight >= self._max_bytes):
+        elif self.overflow == "wait" and self._is_over(len(self._items) + 1, self.weight + 1):
+            self.quick = False
             self.full = True
-            self._paused = True
+
+    def _is_over(self, count: int, weight: int) -> bool:
+        """Whether so many that weigh so much are more than it holds; one always fits."""
+        return count > self._max_items or (count > 1 and weight - count * APIECE > self._max_bytes)
+
+    def _drop_oldest(self) -> None:
+        items = self._items
+        gap = 0
+        while self._is_over(len(items), self.weight):
+            oldest = items[0]
+            del items[0]
+            self.gone += oldest.weight
+            self.lost += 1
+            gap += 1 + oldest.lost_before
+        if gap:
+            first = items[0]
+            marked = after_loss(first, gap)
+            if items and items[0] is first:  # else it was taken this moment, and its taker is not told
+                items[0] = marked
 
     def offer(self, message: TopicMessage) -> bool:
         """The same, but for "wait": False when there is no room, and it was not taken. For engines that hold it back themselves."""
@@ -120,17 +152,15 @@ class TopicBox(Mailbox[TopicMessage]):
 
     def await_room(self, timeout: float | None) -> None:
         """With "wait": return once there is room, or it has ended. Raises NotSent after `timeout` seconds; in a callback at once."""
-        deadline = None
-        if self.full:
-            deadline = deadline_after(timeout)
+        deadline = deadline_after(timeout)
         while self.full:
             waiter = current()
             if waiter.host is not None:
                 raise NotSent(f"topic {self.topic}", 'a subscriber with overflow="wait" has no room, and a callback never waits')
             if deadline is not None and monotonic() >= deadline:
                 raise NotSent(f"topic {self.topic}", 'a subscriber with overflow="wait" had no room until the deadline; nobody got it')
-            if self._queue_up(waiter):
-                waiter.wait(deadline, on=self)
+            if self._queue_up(waiter.nap):
+                waiter.doze(deadline, on=self)
 
     def call_when_room(self, call: Callable[[], object]) -> bool:
         """With "wait": have `call()` run once there is room or it has ended, on whichever thread, with a lock held. False, and it is not,
@@ -148,6 +178,64 @@ class TopicBox(Mailbox[TopicMessage]):
 
     # -- the other side -------------------------------------------------------------------------------------------------
 
+    def take(self) -> TopicMessage | None:
+        taken: TopicMessage | None = None
+        try:
+            with self._lock:
+                items = self._items
+                if items:
+                    taken = items[0]
+                    del items[0]
+                    self.gone += taken.weight
+                    if not self.quick:
+                        self._look_after_taking()
+                elif self.ended is not None:
+                    raise self.ended.again()
+            return taken  # no call may stand between here and the caller's store
+        except BaseException:
+            # As in `Mailbox.take`; stores, and then the one call that undoes the taking.
+            if taken is not None:
+                self.gone -= taken.weight
+                self._items.appendleft(taken)
+                self.share()
+            raise
+
+    def get(self, deadline: float | None) -> TopicMessage | None:
+        looked = False
+        while True:
+            if self._items or self.ended is not None:
+                message = self.take()
+                if message is not None:
+                    return message
+            if looked and deadline is not None and monotonic() >= deadline:
+                return None
+            looked = True
+            waiter = current()
+            if self.park(waiter.nap):
+                waiter.doze(deadline, on=self)
+
+    @property
+    def weight(self) -> int:
+        return self.entered - self.gone
+
+    def drain(self) -> list[TopicMessage]:
+        messages = super().drain()
+        self.gone = self.entered
+        return messages
+
+    def bell(self) -> int:
+        self.quick = False
+        self.easy = CAREFUL
+        return super().bell()
+
+    def _look_after_taking(self) -> None:
+        left = len(self._items)
+        if self._bell is not None and not left and self.ended is None:
+            self._bell.clear()
+        if self.full and left <= self._max_items // LOW_WATER and self.weight - left * APIECE <= self._max_bytes // LOW_WATER:
+            self._make_room()
+        self.quick = LOCKED and self._bell is None and not self.full
+
     def _make_room(self) -> None:
         self.full = False  # before the lock: who queues up behind us sees it
         with self._room:
@@ -159,6 +247,7 @@ class TopicBox(Mailbox[TopicMessage]):
         self._publishers.clear()
 
     def _finish(self, reason: BusError, keep: bool) -> bool:
+        self.easy = CAREFUL  # before: what is delivered from now on is looked at
         first = super()._finish(reason, keep)
         self._make_room()
         return first

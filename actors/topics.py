@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from actors.topicbox import TopicBox
 
 __all__ = [
+    "APIECE",
     "ERROR",
     "MAX_PAYLOAD",
     "NO_HEADERS",
@@ -33,7 +34,7 @@ __all__ = [
     "default",
     "drop",
     "end",
-    "present",
+    "engine",
     "topic_message",
     "use",
 ]
@@ -42,6 +43,7 @@ Headers = Mapping[str, str]
 
 MAX_PAYLOAD = 1024 * 1024  # NATS's own default, headers included
 SEND_TIMEOUT = 20.0
+APIECE = 512  # bytes that a message weighs without its payload, so that one figure bounds both, number and bytes
 ERROR = "Actorbus-Error"  # the header of a reply that says why there is none
 NO_HEADERS: Headers = MappingProxyType({})
 BEFORE_FORK = "it was opened before a fork and belongs to the parent process; open it again in the child"
@@ -116,10 +118,16 @@ class TopicMessage(Message):
     ('robots.arm', 'hi', {}, None)
     """
 
-    __slots__ = ()
+    __slots__ = ("weight",)
     headers: Headers = NO_HEADERS
     reply_to: str | None = None
     redelivered: bool = False
+    is_text = None  # instead of a field
+
+    def __init__(self, data: bytes, source: str = "") -> None:
+        self.data = data
+        self.source = source
+        self.weight = len(data) + APIECE  # in a mailbox
 
     @property
     def topic(self) -> str:
@@ -220,7 +228,7 @@ def check_size(topic: str, payload: bytes, headers: Headers, limit: int) -> None
 # -- which engine there is ------------------------------------------------------------------------------------------------
 
 _lock = RLock()  # held while an engine is opened because of the environment
-_engine: Engine | None = None
+engine: Engine | None = None  # see `current`
 _lost: Broken | None = None
 
 
@@ -234,13 +242,10 @@ _opener = _embedded
 
 
 def current() -> Engine:
-    """The engine of this process: the embedded one, unless another was put in its place. The first call makes it."""
-    return _engine or _first()
-
-
-def present() -> Engine | None:
-    """The same, if there is one already."""
-    return _engine
+    """The engine of this process: the embedded one, unless another was put in its place. The first call makes it, and then it is
+    in `engine`.
+    """
+    return engine or _first()
 
 
 def default(opener: Callable[[], Engine]) -> None:
@@ -250,50 +255,50 @@ def default(opener: Callable[[], Engine]) -> None:
 
 
 def _first() -> Engine:
-    global _engine
+    global engine
     with _lock:
-        if _engine is None:
+        if engine is None:
             if _lost is not None:
                 raise _lost.again()
-            _engine = _opener()
-        return _engine
+            engine = _opener()
+        return engine
 
 
-def use(engine: Engine, in_use: Callable[[Engine], str]) -> Engine | None:
-    """From now on `engine` is the one; returns the one before, if there was one. `in_use(engine)` says who uses that; raises EngineInUse if
+def use(new: Engine, in_use: Callable[[Engine], str]) -> Engine | None:
+    """From now on `new` is the one; returns the one before, if there was one. `in_use(engine)` says who uses that; raises EngineInUse if
     anybody does.
     """
-    global _engine, _lost
+    global engine, _lost
     with _lock:
-        before = _engine
+        before = engine
         if before is not None and (reason := in_use(before)):
-                raise EngineInUse(engine.url, reason)
-        _engine, _lost = engine, None
+                raise EngineInUse(new.url, reason)
+        engine, _lost = new, None
         return before
 
 
-def drop(engine: Engine) -> None:
+def drop(ended: Engine) -> None:
     """If it is this one, the next use makes another."""
-    global _engine
+    global engine
     with _lock:
-        if _engine is engine:
-            _engine = None
+        if engine is ended:
+            engine = None
 
 
 def end(timeout: float) -> bool:
     """Close the engine that there is; the next use makes another. Whether all that it had taken got out within `timeout` seconds."""
-    global _engine
+    global engine
     with _lock:
-        engine, _engine = _engine, None
-    return engine is None or engine.close(timeout)
+        before, engine = engine, None
+    return before is None or before.close(timeout)
 
 
 def _after_fork() -> None:
-    global _lock, _engine, _lost
+    global _lock, engine, _lost
     _lock = RLock()
-    if _engine is not None and not _engine.url.startswith("embedded:"):
-        _lost = Broken(_engine.url, BEFORE_FORK)
-    _engine = None
+    if engine is not None and not engine.url.startswith("embedded:"):
+        _lost = Broken(engine.url, BEFORE_FORK)
+    engine = None
 
 
 if hasattr(os, "register_at_fork"):

@@ -20,7 +20,7 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from actors.errors import DeadlinePassed
-from actors.wakeup import Wakeup
+from actors.wakeup import Nap, Wakeup
 
 __all__ = [
     "READ",
@@ -99,6 +99,7 @@ class Waiter:
 
     `host` is set while the thread runs a user's callback: such a thread is on loan from the engine. `limit` is the end of the thread's
     `deadline` scope, and how many seconds that was: no wait goes beyond it. `on` is what the thread waits for this moment, for `explain`.
+    `nap` is what `doze` waits with; `unpark` does not reach that.
     """
 
     __slots__ = (
@@ -116,6 +117,7 @@ class Waiter:
         "_wakeup",
         "host",
         "limit",
+        "nap",
         "on",
         "unpark",
     )
@@ -128,6 +130,7 @@ class Waiter:
         self._equipped = False
         self._notice = _Notice()
         self.unpark = self._notice.set
+        self.nap = Nap()
         self.host: Host | None = None
         self.limit: tuple[float, float] | None = None
         self.on: object = None
@@ -143,22 +146,7 @@ class Waiter:
 
         Raises KeyboardInterrupt when the thread was interrupted, DeadlinePassed when its scope's time is over.
         """
-        if self.limit is not None and (deadline is None or deadline > self.limit[0]):
-            deadline, seconds = self.limit
-            if monotonic() >= deadline:
-                raise DeadlinePassed("bus.deadline", f"{seconds:g} s")
-        if self.host is not None:
-            self.host.about_to_block()
-        if self._interrupted:
-            self._interrupted = False
-            raise KeyboardInterrupt
-        timeout = self._longest
-        if deadline is not None:
-            timeout = deadline - monotonic()
-            if timeout < 0.0:
-                timeout = 0.0
-            elif timeout > self._longest:
-                timeout = self._longest
+        timeout = self._begin(deadline)
         self.on = on
         if self._poller is None and not self.equip():
             return self._select(timeout, fd, events)
@@ -177,6 +165,39 @@ class Waiter:
             self._interrupted = False
             raise KeyboardInterrupt
         return len(ready) == 2
+
+    def _begin(self, deadline: float | None) -> float:
+        """For how many seconds to wait now."""
+        if self.limit is not None and (deadline is None or deadline > self.limit[0]):
+            deadline, seconds = self.limit
+            if monotonic() >= deadline:
+                raise DeadlinePassed("bus.deadline", f"{seconds:g} s")
+        if self.host is not None:
+            self.host.about_to_block()
+        if self._interrupted:
+            self._interrupted = False
+            raise KeyboardInterrupt
+        timeout = self._longest
+        if deadline is not None:
+            timeout = deadline - monotonic()
+            if timeout < 0.0:
+                timeout = 0.0
+            elif timeout > self._longest:
+                timeout = self._longest
+        return timeout
+
+    def doze(self, deadline: float | None, on: object) -> None:
+        """Wait until `nap` is unparked, the deadline, or no reason at all: for what other threads of this process do, and no descriptor.
+
+        It costs both sides a fraction of `wait`: the kernel is asked once, and who unparks keeps the interpreter. Raises as `wait` does.
+        """
+        timeout = self._begin(deadline)
+        self.on = on
+        self.nap.wait(timeout)
+        self.on = None
+        if self._interrupted:
+            self._interrupted = False
+            raise KeyboardInterrupt
 
     def equip(self) -> bool:
         """Make what it waits with, the first time. Returns whether that is a poller. Raises OSError when there is no descriptor left."""
@@ -229,6 +250,7 @@ class Waiter:
         """Make the blocking call that runs now, or else the next one, raise KeyboardInterrupt."""
         self._interrupted = True
         self.unpark()
+        self.nap.unpark()
 
     @property
     def thread(self) -> threading.Thread | None:

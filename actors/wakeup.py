@@ -11,6 +11,8 @@ import select
 import socket
 import sys
 import weakref
+from functools import partial
+from threading import Lock
 
 PORTABLE = (
     bool(os.environ.get("ACTORBUS_PORTABLE")) or not sys.platform.startswith("linux") or not hasattr(select, "epoll")
@@ -73,3 +75,23 @@ class Wakeup:
     def __del__(self) -> None:
         if getattr(self, "fd", -1) >= 0:
             self.close()
+
+
+class Nap:
+    """How a thread that waits for other threads alone is reached: a lock that is open after `unpark`. Any number of those count as one.
+
+    A thread that opens a lock keeps the interpreter; one that writes to a descriptor gives it away, and so to the thread that it wakes.
+    """
+
+    __slots__ = ("__weakref__", "_lock", "wait")
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._lock.acquire()
+        self.wait = partial(self._lock.acquire, True)  # seconds; whether it was unparked before they were over
+
+    def unpark(self) -> None:
+        try:
+            self._lock.release()
+        except RuntimeError:
+            pass  # it is open

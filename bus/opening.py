@@ -138,7 +138,7 @@ def open(
     with _lock:
         if _opened is not None:
             return _share(url, options)
-        if (engine := topics.present()) is not None and (reason := in_use(engine)):
+        if topics.engine is not None and (reason := in_use(topics.engine)):
             raise EngineInUse(_shown(url), reason)
         engine = factory(url, timeout=timeout, **options)
         try:
