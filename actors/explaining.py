@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from actors import hosting, sockets, waiting
+from actors.bridging import BridgeActor
 from actors.datagram import DatagramActor
 from actors.lane import Lane
 from actors.link import LinkActor
@@ -24,6 +25,7 @@ from actors.resolving import format_address
 from actors.server import ServerActor
 from actors.stats import Stats
 from actors.stream import StreamActor
+from actors.subscription import ResponderActor, TopicActor
 from actors.waiting import Waiter
 
 __all__ = ["explain"]
@@ -63,6 +65,11 @@ def _one(actor: Any, now: float, waiters: list[Waiter]) -> list[str]:
     if isinstance(actor, ListenerActor):
         waits = _waits((actor.mailbox,), waiters)
         return [f"listener {actor.local_address}, for {_age(actor.since, now)}: {len(actor.mailbox)} accepted and not taken", *waits]
+    if isinstance(actor, TopicActor):
+        return _topic(actor, now, waiters)
+    if isinstance(actor, BridgeActor):
+        lines = [f"{actor.name}, for {_age(actor.since, now)}: {actor.messages_out} forwarded", *_losses(actor.stats())]
+        return lines + _waits((actor.over,), waiters)
     return [f"{type(actor).__name__}, for {_age(actor.since, now)}"]
 
 
@@ -120,6 +127,26 @@ def _datagrams(actor: DatagramActor, now: float, waiters: list[Waiter]) -> list[
     left = f", {stats.waiting_out} bytes waiting" if stats.waiting_out else ""
     lines.append(f"  out: {stats.messages_out} datagrams" + left + _last(said, stats.messages_out))
     return lines + _waits((actor.mailbox, actor.outbox), waiters) + _losses(stats)
+
+
+def _topic(actor: TopicActor, now: float, waiters: list[Waiter]) -> list[str]:
+    box, stats = actor.mailbox, actor.stats()
+    kind = "responder" if isinstance(actor, ResponderActor) else "subscription"
+    queue = f" in queue {box.queue}" if box.queue else ""
+    away = "" if actor.up else f"; {actor.engine.url} is away"
+    lines = [f"{kind} to {box.topic}{queue} ({actor.engine.url}), open for {_age(actor.since, now)}{away}"]
+    full = "; publishers wait, because the mailbox is full" if box.full else ""
+    lines.append(f"  in: {stats.messages_in} messages, {stats.waiting_in} of them waiting{full}")
+    if isinstance(actor, ResponderActor):
+        lines.append(f"  out: {stats.messages_out} answers" + (f", {actor.failures} failures" if actor.failures else ""))
+        lines += [f"  {line}" for line in _where_answering(actor)]
+    return lines + _waits((box,), waiters) + _losses(stats)
+
+
+def _where_answering(actor: ResponderActor) -> list[str]:
+    if not actor.answering:
+        return []
+    return [f"a callback runs, in {_script_line(sys._current_frames().get(actor.thread))}"]
 
 
 def _queued(client: StreamActor) -> int:

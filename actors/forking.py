@@ -17,6 +17,7 @@ import pykka
 
 from actors.alarm import AlarmActor
 from actors.answer import Answer
+from actors.bridging import BridgeActor
 from actors.datagram import DatagramActor
 from actors.errors import Broken
 from actors.link import LinkActor
@@ -69,7 +70,7 @@ def _disown_actor(actor: SocketActor) -> None:
     inbox: Any = actor.actor_inbox
     inbox._lock = threading.Lock()
     inbox.close()
-    if isinstance(actor, AlarmActor):
+    if isinstance(actor, AlarmActor | BridgeActor):
         return
     if isinstance(actor, LinkActor):
         _disown_link(actor)

@@ -133,7 +133,8 @@ class ResponderActor(TopicActor):
         super().__init__(sock, loop, engine=engine, box=box)
         self._callback = callback
         self.answered = 0
-        self.failed_callbacks = 0
+        self.failures = 0
+        self.answering = False  # a callback runs
         self.thread = 0  # that answers, while it runs
         self.through: Answer[bool] = Answer()  # that thread has left
 
@@ -191,16 +192,19 @@ class ResponderActor(TopicActor):
             self.through.set(True)
 
     def _answer(self, message: TopicMessage) -> None:
+        self.answering = True
         try:
             reply = self._callback(message)
             if reply is not None and message.reply_to is not None:
                 message.respond(reply)
                 self.answered += 1
         except BaseException as exc:
-            self.failed_callbacks += 1
+            self.failures += 1
             log.exception("the responder on %s failed", message.topic)
             if message.reply_to is not None:
                 self._refuse(message, f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__)
+        finally:
+            self.answering = False
 
 
 def in_use(engine: Engine) -> str:

@@ -35,6 +35,7 @@ from actors.topics import TopicMessage
 from actors.waiting import deadline
 from bus._version import __version__
 from bus.anyof import receive_any
+from bus.bridging import Bridge, bridge
 from bus.connecting import connect
 from bus.connection import Connection
 from bus.datagrams import Group, UdpSocket
@@ -50,6 +51,7 @@ from bus.websocket import Session, WebSocketClient
 __all__ = [
     "BadAddress",
     "BadTopic",
+    "Bridge",
     "BroadcastReport",
     "Broken",
     "BusError",
@@ -86,6 +88,7 @@ __all__ = [
     "WebSocketClient",
     "__version__",
     "bind",
+    "bridge",
     "connect",
     "deadline",
     "explain",

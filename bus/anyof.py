@@ -13,10 +13,11 @@ from actors.waiting import current, deadline_after
 from bus.connection import Connection
 from bus.datagrams import Group, UdpSocket
 from bus.proxies import Proxy
+from bus.subscription import Subscription
 
 __all__ = ["receive_any"]
 
-AnySource: TypeAlias = Connection | UdpSocket | Group
+AnySource: TypeAlias = Connection | UdpSocket | Group | Subscription
 
 _turns = count()
 
@@ -28,7 +29,7 @@ def receive_any(sources: Sequence[AnySource], timeout: float | None = None) -> t
 @overload
 def receive_any(sources: Sequence[Proxy], timeout: float | None = None) -> tuple[AnySource, Message | None] | tuple[None, None]: ...
 def receive_any(sources: Sequence[Any], timeout: float | None = None) -> tuple[Any, Message | None] | tuple[None, None]:
-    """Wait for the next message of several connections, UDP sockets and groups: (source, message).
+    """Wait for the next message of several connections, UDP sockets, groups and subscriptions: (source, message).
 
     (None, None) after `timeout` seconds without one. (source, None) tells once that the peer of this source has left in order; after that
     it is passed over. Raises Closed or Broken when a source was closed or broke, PeerClosed when all have left, ValueError without
@@ -42,14 +43,14 @@ def receive_any(sources: Sequence[Any], timeout: float | None = None) -> tuple[A
     True hi
     """
     deadline = deadline_after(timeout)
-    if isinstance(sources, Connection | UdpSocket | Group):  # they are iterable, but what they give is messages
+    if isinstance(sources, AnySource):  # they are iterable, but what they give is messages
         raise TypeError(f"receive_any takes a list of sources, not one {type(sources).__name__}")
     sources = list(sources)
     if not sources:
         raise ValueError("receive_any needs at least one source")
     for source in sources:
         if not isinstance(source, AnySource):
-            raise TypeError(f"receive_any takes connections, UDP sockets and groups, not {type(source).__name__}")
+            raise TypeError(f"receive_any takes connections, UDP sockets, groups and subscriptions, not {type(source).__name__}")
         source._actor.reader.look()  # what is there already counts, also with timeout=0
     waiter = current()
     start = next(_turns) % len(sources)

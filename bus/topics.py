@@ -47,8 +47,8 @@ def publish(
     >>> bus.publish("robots.arm.moved", {"x": 3, "y": 4})
     """
     engine = topics.engine or topics.current()
-    plain = headers is None and not durable and timeout is SEND_TIMEOUT and type(message) is bytes
-    if plain and topic in known and len(message) <= engine.max_payload:  # nothing to check or to convert: worth a shorter way
+    plain = headers is None and not durable and timeout is SEND_TIMEOUT and topic in known
+    if plain and type(message) is bytes and len(message) <= engine.max_payload:  # nothing to check or to convert: worth a shorter way
         engine.publish(topic, message, NO_HEADERS, None, SEND_TIMEOUT)
         return
     check_topic(topic)
