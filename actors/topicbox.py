@@ -66,13 +66,15 @@ class TopicBox(Mailbox[TopicMessage]):
         self.entered = 0  # their weight
         self.gone = 0  # the weight of those that are in no more; so what is in weighs `entered - gone`
         # Up to that weight whatever comes fits, both by number and by bytes. CAREFUL: look.
-        self.easy = min(max_bytes, (max_messages - 1) * APIECE) if LOCKED else CAREFUL
-        self.quick = LOCKED
+        self._easy_weight = min(max_bytes, (max_messages - 1) * APIECE)
+        self.easy = CAREFUL
+        self.quick = False
         self.full = False  # publishers wait
         self._missed = 0  # that went because they came last, behind the newest that is in
         self._room = Lock()  # owns the next one
         self._publishers: list[Parked] = []
         self._tell_at = 1
+        self._choose_ways()
         self.items = self._items  # the same, for who takes and puts without a lock
 
     # -- for engines ----------------------------------------------------------------------------------------------------
@@ -104,6 +106,7 @@ class TopicBox(Mailbox[TopicMessage]):
                 self.gone += message.weight
                 self.lost += 1
                 self._missed += 1
+                self.easy = CAREFUL  # the next one tells
             else:
                 self._add(message)
         if self.lost >= self._tell_at:
@@ -113,6 +116,7 @@ class TopicBox(Mailbox[TopicMessage]):
         if self._missed:
             message = after_loss(message, self._missed)
             self._missed = 0
+            self._choose_ways()
         if self._waiters:
             self._wake()
         if self._bell is not None:
@@ -121,8 +125,8 @@ class TopicBox(Mailbox[TopicMessage]):
         if self.overflow == "drop_oldest":
             self._drop_oldest()
         elif self.overflow == "wait" and self._is_over(len(self._items) + 1, self.weight + 1):
-            self.quick = False
             self.full = True
+            self._choose_ways()
 
     def _is_over(self, count: int, weight: int) -> bool:
         """Whether so many that weigh so much are more than it holds; one always fits."""
@@ -219,14 +223,18 @@ class TopicBox(Mailbox[TopicMessage]):
         return self.entered - self.gone
 
     def drain(self) -> list[TopicMessage]:
-        messages = super().drain()
-        self.gone = self.entered
-        return messages
+        # Not the list and then none of it: a delivery in between would be neither here nor there.
+        return list(iter(self._next, None))
+
+    def _next(self) -> TopicMessage | None:
+        return self.take() if self._items else None
 
     def bell(self) -> int:
-        self.quick = False
-        self.easy = CAREFUL
-        return super().bell()
+        fd = super().bell()
+        self._choose_ways()
+        if not self.idle and self._bell is not None:
+            self._bell.set()  # it came by the easy way while the bell was hung
+        return fd
 
     def _look_after_taking(self) -> None:
         left = len(self._items)
@@ -234,7 +242,12 @@ class TopicBox(Mailbox[TopicMessage]):
             self._bell.clear()
         if self.full and left <= self._max_items // LOW_WATER and self.weight - left * APIECE <= self._max_bytes // LOW_WATER:
             self._make_room()
-        self.quick = LOCKED and self._bell is None and not self.full
+            self._choose_ways()
+
+    def _choose_ways(self) -> None:
+        watched = self._bell is not None or self.ended is not None
+        self.quick = LOCKED and not watched and not self.full
+        self.easy = self._easy_weight if LOCKED and not watched and not self._missed else CAREFUL
 
     def _make_room(self) -> None:
         self.full = False  # before the lock: who queues up behind us sees it
@@ -247,8 +260,10 @@ class TopicBox(Mailbox[TopicMessage]):
         self._publishers.clear()
 
     def _finish(self, reason: BusError, keep: bool) -> bool:
-        self.easy = CAREFUL  # before: what is delivered from now on is looked at
         first = super()._finish(reason, keep)
+        self._choose_ways()
+        if not keep:
+            self._items.clear()  # of what came by the easy way meanwhile
         self._make_room()
         return first
 
