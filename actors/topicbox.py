@@ -75,7 +75,6 @@ class TopicBox(Mailbox[TopicMessage]):
         self._publishers: list[Parked] = []
         self._tell_at = 1
         self._choose_ways()
-        self.items = self._items  # the same, for who takes and puts without a lock
 
     # -- for engines ----------------------------------------------------------------------------------------------------
 
