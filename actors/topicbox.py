@@ -99,9 +99,9 @@ class TopicBox(Mailbox[TopicMessage]):
         with self._lock:
             if self.ended is not None:
                 return
-            self.messages_in += 1
-            self.entered += message.weight
-            if self.overflow == "drop_newest" and self._is_over(len(self._items) + 1, self.weight):
+            if self.overflow == "drop_newest" and self._is_over(len(self._items) + 1, self.weight + message.weight):
+                self.messages_in += 1
+                self.entered += message.weight
                 self.gone += message.weight
                 self.lost += 1
                 self._missed += 1
@@ -120,6 +120,9 @@ class TopicBox(Mailbox[TopicMessage]):
             self._wake()
         if self._bell is not None:
             self._bell.set()
+        # One step, and only now: what an interrupt kept out is not counted.
+        self.messages_in += 1
+        self.entered += message.weight
         self._items.append(message)
         if self.overflow == "drop_oldest":
             self._drop_oldest()
