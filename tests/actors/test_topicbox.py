@@ -209,7 +209,7 @@ def test_after_an_interrupted_delivery_nobody_sleeps_beside_a_message(watched: b
             assert box.park(sleeper.nap)
         if not interrupted(place, topicbox, lambda box=box: box.deliver(message(1))):  # type: ignore[misc]
             break
-        assert box.weight == sum(message.weight for message in box.items)
+        assert box.weight == sum(item.weight for item in box.items)
         if waits and len(box):
             assert sleeper.nap.wait(0)
         if watched and len(box):

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import echo_peers, machine, many_clients, ws_peers
+from . import echo_peers, machine, many_clients, topics, ws_peers
 from .peers import PLACEMENTS, Load, Peer, measure
 from .process import EndFailed
 from .table import Results, markdown
 
-PARTS = {"echo": echo_peers, "many": many_clients, "websocket": ws_peers}
+PARTS = {"echo": echo_peers, "many": many_clients, "websocket": ws_peers, "topics": topics}
 # The load generator writes a whole message before it reads on, so it may not be larger than the kernel buffers at once.
 MAX_MANY_SIZE = 64 * 1024
 
@@ -62,6 +62,8 @@ def chosen(peers: Sequence[Peer], options: argparse.Namespace) -> list[Peer]:
 
 
 def load_for(part: str, options: argparse.Namespace) -> Load:
+    if part == "topics":
+        return topics.load(options.size, options.limit, quick=options.quick, count=options.count)
     if part != "many":
         clients, placement = 1, "together"
         count, warm = (2_000, 500) if options.quick else (10_000, 2_000)
@@ -88,7 +90,7 @@ def run(part: str, options: argparse.Namespace) -> Results:
             if peer.name in results.failed:
                 continue
             try:
-                samples[peer.name] = measure(peer, results.load)
+                samples[peer.name] = (topics.measure if part == "topics" else measure)(peer, results.load)
             except EndFailed as failure:
                 results.failed[peer.name] = f"round {number + 1}: {failure}"
                 print(f"{peer.name} failed: {failure}", file=sys.stderr)

@@ -1,0 +1,161 @@
+"""One publisher and its subscribers, each on a thread of its own, all in one process.
+
+Twice: in bursts, where a thread finds many messages when it gets its turn, and one message at a time, where each has to wake its receiver.
+What says that all have arrived is the same for all, and in the figures of both.
+"""
+
+import functools
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from queue import Queue, SimpleQueue
+from time import perf_counter_ns
+from typing import Any
+
+from .end import Gate, Spent, percentile, say
+
+BURST = 1000
+TOPIC = "robots.arm.moved"
+
+Publish = Callable[[bytes], object]
+Receive = Callable[[], object]
+Report = Callable[[Publish], None]
+
+
+def drive(gate: Gate, publish: Publish, receives: list[Receive]) -> None:
+    """Have each of these received on a thread of its own, and report."""
+    order: list[SimpleQueue[int]] = [SimpleQueue() for _ in receives]
+    done: SimpleQueue[None] = SimpleQueue()
+
+    def take(receive: Receive, orders: SimpleQueue[int]) -> None:
+        while burst := orders.get():
+            for _ in range(burst):
+                receive()
+            done.put(None)
+
+    for receive, orders in zip(receives, order, strict=True):
+        threading.Thread(target=take, args=(receive, orders), daemon=True).start()
+
+    def begin(burst: int) -> None:
+        for orders in order:
+            orders.put(burst)
+
+    measure(gate, publish, begin, done, len(receives))
+    begin(0)
+
+
+def measure(gate: Gate, publish: Publish, begin: Callable[[int], None], done: "SimpleQueue[None]", subscribers: int) -> None:
+    """`begin(n)`: each subscriber puts something into `done` when it has the next n messages."""
+    payload = gate.payload
+
+    def bursts(size: int, count: int) -> list[int]:
+        walls = []
+        for _ in range(max(1, count // (size * subscribers))):
+            begin(size)
+            before = perf_counter_ns()
+            for _ in range(size):
+                publish(payload)
+            for _ in range(subscribers):
+                done.get()
+            walls.append(perf_counter_ns() - before)
+        return walls
+
+    size = max(1, min(BURST, gate.count // (2 * subscribers)))
+    bursts(size, gate.warm)
+    bursts(1, gate.warm)
+    say({"warm": True})
+    input()
+    before = Spent.so_far()
+    walls = bursts(size, gate.count)
+    between = Spent.so_far()
+    trips = sorted(bursts(1, gate.count // 10))
+    after = Spent.so_far()
+    many, few = len(walls) * size * subscribers, len(trips) * subscribers
+    say(
+        {
+            "count": many,
+            "p50": percentile(trips, 0.50) / 1e9,
+            "p99": percentile(trips, 0.99) / 1e9,
+            "wall": sum(walls) / 1e9,
+            **asdict(between - before),
+            "single_cpu": (after - between).cpu / few,
+        }
+    )
+    input()
+
+
+def queues(kind: Callable[[], Any], subscribers: int, address: str, gate: Gate) -> None:
+    """A list of queues, as one would write it by hand."""
+    boxes = [kind() for _ in range(subscribers)]
+    puts = [box.put for box in boxes]
+
+    def publish(payload: bytes) -> None:
+        for put in puts:
+            put(payload)
+
+    drive(gate, publish, [box.get for box in boxes])
+
+
+def bus(subscribers: int, address: str, gate: Gate) -> None:
+    import bus
+
+    subscriptions = [bus.subscribe(TOPIC) for _ in range(subscribers)]
+    drive(gate, lambda payload: bus.publish(TOPIC, payload), [subscription.receive for subscription in subscriptions])
+    for subscription in subscriptions:
+        subscription.close()
+
+
+def zmq(subscribers: int, address: str, gate: Gate) -> None:
+    import zmq
+
+    with zmq.Context() as context, context.socket(zmq.XPUB) as publisher:
+        publisher.set(zmq.SNDHWM, 0)
+        publisher.set(zmq.XPUB_VERBOSE, 1)
+        publisher.bind("inproc://topics")
+        sockets = []
+        for _ in range(subscribers):
+            socket = context.socket(zmq.SUB)
+            socket.set(zmq.RCVHWM, 0)
+            socket.subscribe(b"")
+            socket.connect("inproc://topics")
+            sockets.append(socket)
+        for _ in sockets:
+            publisher.recv()  # that one is subscribed
+        drive(gate, publisher.send, [socket.recv for socket in sockets])
+        context.destroy(linger=0)
+
+
+def pykka(subscribers: int, address: str, gate: Gate) -> None:
+    import pykka
+
+    done: SimpleQueue[None] = SimpleQueue()
+
+    class Counter(pykka.ThreadingActor):
+        left = 0
+
+        def on_receive(self, message: Any) -> None:
+            if type(message) is int:
+                self.left = message
+            else:
+                self.left -= 1
+                if not self.left:
+                    done.put(None)
+
+    refs = [Counter.start() for _ in range(subscribers)]
+
+    def tell(message: Any) -> None:
+        for ref in refs:
+            ref.tell(message)
+
+    measure(gate, tell, tell, done, subscribers)
+    pykka.ActorRegistry.stop_all()
+
+
+def __getattr__(name: str) -> Any:
+    """`bus_10` is `bus` with ten subscribers."""
+    kind, _, subscribers = name.partition("_")
+    ends: dict[str, Callable[..., None]] = {"bus": bus, "zmq": zmq, "pykka": pykka}
+    ends |= {"simple": functools.partial(queues, SimpleQueue), "queue": functools.partial(queues, Queue)}
+    if kind not in ends or not subscribers.isdigit():
+        raise AttributeError(name)
+    return functools.partial(ends[kind], int(subscribers))
