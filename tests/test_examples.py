@@ -30,6 +30,8 @@ RUN_HERE = {
     "robot_cart",
     "robot_cell",
     "scriptling_chat",
+    "topic_listener",
+    "topic_sensor",
     "udp_reply",
 }
 
@@ -148,6 +150,18 @@ def test_robot_cell() -> None:
         assert f"robot_cell | delivered: part {part}\n" in out
     assert "robot_arm | no more work" in out
     assert "robot_cart | parked" in out
+
+
+@pytest.mark.parametrize("order", [("topic_sensor", "topic_listener"), ("topic_listener", "topic_sensor")])
+def test_a_sensor_and_its_listener_in_either_order(order: tuple[str, str]) -> None:
+    assert [line for line in run(*order).splitlines() if line.startswith("topic_listener | ")] == [
+        'topic_listener | status: {"sensor":"hall","readings":5}',
+        "topic_listener | readings.hall.temperature 20.5 fine",
+        "topic_listener | readings.hall.temperature 20.7 fine",
+        "topic_listener | readings.hall.temperature 21.0 fine",
+        "topic_listener | readings.hall.temperature 35.2 alarm",
+        "topic_listener | readings.hall.temperature 21.1 fine",
+    ]
 
 
 def test_chat_with_three_clients_and_ctrl_c() -> None:

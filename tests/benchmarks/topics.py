@@ -60,7 +60,7 @@ def load(size: int, limit: float, *, quick: bool, count: int | None) -> Load:
 def heading(results: Results) -> str:
     load = results.load
     return (
-        f"Topics inside one process, {load.size} bytes, {load.count} deliveries a round, in bursts of up to 1000, and a tenth as many one at "
-        f"a time, to subscribers on a thread each, {PLACEMENT['free']}. The queues hand on one and the same object and have no bound; "
+        f"Topics inside one process, {load.size} bytes, {load.count} deliveries a round, in bursts of up to 1000, and a tenth as many one "
+        f"at a time, to subscribers on a thread each, {PLACEMENT['free']}. The queues hand on one and the same object and have no bound; "
         "p50 is from publishing one message until the publisher knows that all have it."
     )
