@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from threading import get_ident
 from typing import Any
 
-from actors import crew, scope
+from actors import crew, hosting, scope
 from actors.actor import Close, SocketActor, post
 from actors.answer import Answer
 from actors.errors import BusError, Closed
@@ -209,9 +209,9 @@ class ResponderActor(TopicActor):
 
 def in_use(engine: Engine) -> str:
     """Who is on this engine, as a reason against changing it; empty if nobody."""
-    from actors import hosting
-
-    topics = [actor.mailbox.topic for actor in hosting.live_actors() if isinstance(actor, TopicActor) and actor.engine is engine]
+    # One that is closed is on the books a moment longer.
+    actors = [actor for actor in hosting.live_actors() if isinstance(actor, TopicActor) and actor.mailbox.ended is None]
+    topics = {actor.mailbox.topic for actor in actors if actor.engine is engine}
     if not topics:
         return ""
-    return f"there are subscriptions or responders already ({', '.join(sorted(set(topics))[:3])}); open it before the first one"
+    return f"there are subscriptions or responders already ({', '.join(sorted(topics)[:3])}); open it before the first one"
