@@ -153,7 +153,7 @@ class RequestTimeout(BusError, TimeoutError):
     sentence = "no answer on topic {address}: {reason}"
 
 
-class ResponderFailed(BusError):
+class ResponderFailed(BusError, RuntimeError):
     """Who was to answer the request could not: its callback raised, or it was closed meanwhile. `reason` says what."""
 
     sentence = "the responder on topic {address} failed: {reason}"

@@ -10,14 +10,20 @@ import pytest
 from actors import errors
 from actors.errors import (
     BadAddress,
+    BadTopic,
     Broken,
     BusError,
     Closed,
     ConnectFailed,
     ConnectTimeout,
     DeadlinePassed,
+    EngineInUse,
+    NoResponders,
+    NotDurable,
     NotSent,
     PeerClosed,
+    RequestTimeout,
+    ResponderFailed,
     TooLarge,
 )
 
@@ -31,6 +37,12 @@ CAUGHT_AS: dict[type[BusError], type[Exception]] = {
     ConnectFailed: ConnectionError,
     ConnectTimeout: TimeoutError,
     DeadlinePassed: TimeoutError,
+    BadTopic: ValueError,
+    NoResponders: ConnectionError,
+    RequestTimeout: TimeoutError,
+    ResponderFailed: RuntimeError,
+    NotDurable: RuntimeError,
+    EngineInUse: RuntimeError,
 }
 
 ALL = sorted(CAUGHT_AS, key=lambda kind: kind.__name__)

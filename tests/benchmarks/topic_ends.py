@@ -100,7 +100,7 @@ def bus(subscribers: int, address: str, gate: Gate) -> None:
     import bus
 
     subscriptions = [bus.subscribe(TOPIC) for _ in range(subscribers)]
-    drive(gate, lambda payload: bus.publish(TOPIC, payload), [subscription.receive for subscription in subscriptions])
+    drive(gate, functools.partial(bus.publish, TOPIC), [subscription.receive for subscription in subscriptions])
     for subscription in subscriptions:
         subscription.close()
 
