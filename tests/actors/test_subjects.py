@@ -120,3 +120,11 @@ def test_what_is_no_name_at_all_is_a_type_error() -> None:
         check_headers({"a": 1})  # type: ignore[dict-item]
     with pytest.raises(TypeError, match="headers"):
         check_headers([("a", "b")])  # type: ignore[arg-type]
+
+
+def test_a_queue_counts_once_whatever_patterns_its_members_came_by() -> None:
+    router = Router[int]()
+    for number, pattern in enumerate(("a.*", "a.>", "a.b", ">")):
+        router.add(pattern, "q", number)
+    (group,) = router.route("a.b").groups
+    assert sorted(group) == [0, 1, 2, 3]
