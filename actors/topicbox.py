@@ -149,6 +149,18 @@ class TopicBox(Mailbox[TopicMessage]):
             if items and items[0] is first:  # else it was taken this moment, and its taker is not told
                 items[0] = marked
 
+    def miss(self, count: int) -> None:
+        """So many were lost on their way here, behind the newest that is in: an engine could not hold back any more."""
+        with self._lock:
+            self.messages_in += count
+            self.entered += count * APIECE
+            self.gone += count * APIECE
+            self.lost += count
+            self._missed += count
+            self.easy = CAREFUL
+        if self.lost >= self._tell_at:
+            self._tell_loss()
+
     def offer(self, message: TopicMessage) -> bool:
         """The same, but for "wait": False when there is no room, and it was not taken. For engines that hold it back themselves."""
         if self.full:

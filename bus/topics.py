@@ -81,8 +81,8 @@ def subscribe(
     by `lost_before` of the message behind the gap, and logged), or "wait": the publisher does.
 
     `durable`, with a server that stores messages: the name under which it remembers what was acknowledged (`msg.ack()`); `replay` where a
-    new name begins: "all" that is stored, "new" ones, or from a time on (seconds since the epoch, or a datetime). A queue makes no sense
-    there: those who use one name share its messages.
+    new name begins: "all" that is stored, "new" ones, or from a time on (seconds since the epoch, or a datetime). Nothing is dropped there,
+    whatever `overflow` says: the server waits. A queue makes no sense: those who use one name share its messages.
 
     A subscription does not keep its script alive when that has returned. Raises BadTopic, NotDurable, TypeError, ValueError.
 
@@ -92,8 +92,9 @@ def subscribe(
     ...     print(sub.receive(timeout=5).text)
     here
     """
-    box = _box(topic, queue, overflow, check_counts(mailbox_messages=mailbox_messages, mailbox_bytes=mailbox_bytes))
     named = _durable(durable, replay, queue)
+    limits = check_counts(mailbox_messages=mailbox_messages, mailbox_bytes=mailbox_bytes)
+    box = _box(topic, queue, overflow if named is None else "wait", limits)
     engine = topics.current()
     return TopicActor.open_for(Subscription, NoSocket(), hosting.shared(), engine=engine, box=box, durable=named)
 

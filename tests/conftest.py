@@ -16,6 +16,7 @@ import pytest
 
 from actors import hosting, waiting
 from tests.certificates import HERE, Authority, Certificate, make_certificate
+from tests.natsserver import NatsServer
 
 # How long the engine may take to give back what a test used. Reached only when something does leak.
 SETTLE = 10.0
@@ -116,6 +117,20 @@ def no_leaks() -> Iterator[LeakWatch]:
     yield watch
     remaining = watch.wait()
     assert not remaining, "left behind: " + ", ".join(remaining)
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A NATS server with JetStream for all tests of a worker: it is not to be stopped, and topics need names of their own."""
+    with NatsServer(tmp_path_factory.mktemp("nats"), jetstream=True) as server:
+        yield server
+
+
+@pytest.fixture
+def own_nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    """One for this test, to be killed and started again."""
+    with NatsServer(tmp_path / "nats", jetstream=True) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,18 @@ from collections.abc import Iterator
 import pytest
 
 import bus
+from tests.bus.peers import WAIT
+from tests.natsserver import NatsServer
 
-ENGINES = ("embedded",)
+ENGINES = ("embedded", "nats")
 
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Iterator[bus.Topics]:
     """An engine behind the topics of this process."""
-    with bus.open("embedded:") as engine:
+    url = "embedded:"
+    if request.param == "nats":
+        server: NatsServer = request.getfixturevalue("nats_server")
+        url = server.url
+    with bus.open(url, timeout=WAIT) as engine:
         yield engine

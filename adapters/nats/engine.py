@@ -1,0 +1,213 @@
+"""Topics over a NATS server: what `actors.topics.Engine` asks for, said in its protocol.
+
+While there is no connection: `publish` goes on, its messages wait for the next one, up to `outgoing.MAX_MESSAGES` and `MAX_BYTES`; then it
+waits, and raises NotSent. `request` raises Broken at once. Subscriptions stay, and are there again with the next connection.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from secrets import token_hex
+from time import monotonic
+from typing import Any
+
+from actors import crew
+from actors.errors import Broken, BusError, NoResponders, RequestTimeout
+from actors.subjects import is_reserved
+from actors.topicbox import TopicBox
+from actors.topics import NO_HEADERS, Headers, TopicMessage, topic_message
+from actors.waiting import deadline_after
+from adapters.nats.durable import Durables
+from adapters.nats.frames import publication
+from adapters.nats.transport import Ask, Interest, State, Transport
+from adapters.nats.wire import Wire
+
+__all__ = ["NatsEngine", "OnState"]
+
+log = logging.getLogger("actorbus.nats")
+
+SUBSCRIBE_SECONDS = 10.0  # for the server to say that it has a subscription; it stands in any case
+MAX_STATES = 100  # that wait to be told; the oldest go
+STATUS, NO_RESPONDERS = "Status", "503"
+
+Accept = Callable[[Any], bool]
+NOBODY: tuple[None, Accept] = None, lambda message: False
+
+OnState = Callable[[State, BusError | None], object]
+
+
+class NatsEngine:
+    """See the module. `on_state(state, reason)` is called on a thread of the engine, one call after the other: "connected", "reconnecting"
+    with why, "closed".
+    """
+
+    def __init__(self, connect: Callable[..., Transport], on_state: OnState | None = None) -> None:
+        self._on_state = on_state
+        self._states: deque[tuple[State, BusError | None]] = deque(maxlen=MAX_STATES)
+        self._telling = threading.Lock()
+        self._interests: dict[TopicBox, Interest] = {}
+        self._confirming: dict[str, Ask[bool]] = {}
+        self._asked: dict[str, tuple[Ask[TopicMessage], Accept]] = {}
+        self._numbers = count(1)
+        self.inbox = f"_INBOX.{token_hex(11)}"
+        self.transport = connect(tell=self._tell, refused=self._refused)
+        self._send = self.transport.outgoing.send
+        self.durables = Durables(self)
+        self._replies = Interest(f"{self.inbox}.*", None, self._take_reply)
+        self.url = self.transport.url
+
+    def start(self, deadline: float | None) -> None:
+        """Connect. Raises ConnectFailed or ConnectTimeout, and then nothing is left running."""
+        self.transport.start(deadline)
+        try:
+            self.transport.add(self._replies, Ask(True), deadline)
+        except BaseException:
+            self.transport.close(monotonic())
+            raise
+
+    @property
+    def max_payload(self) -> int:
+        return self.transport.max_payload
+
+    @property
+    def up(self) -> bool:
+        return self.transport.away is None and self.transport.outgoing.ended is None
+
+    def publish(self, topic: str, payload: bytes, headers: Headers, reply_to: str | None, timeout: float | None) -> None:
+        self._send(publication(topic, payload, headers, reply_to), timeout)
+
+    # -- subscriptions --------------------------------------------------------------------------------------------------
+
+    def subscribe(self, topic: str, queue: str | None, box: TopicBox) -> None:
+        async def take(message: Any) -> None:
+            # Scripts' wildcards pass over what engines say among themselves; NATS's own do not.
+            if topic[0] not in "*>" or not is_reserved(message.subject):
+                await self.put(box, received(message, self))
+
+        interest = self._interests[box] = Interest(topic, queue, take, box.miss)
+        ask: Ask[bool] = Ask(True)
+        self._confirming[topic] = ask
+        try:
+            self.transport.add(interest, ask, monotonic() + SUBSCRIBE_SECONDS)
+        except BaseException:
+            self.unsubscribe(topic, queue, box)
+            raise
+        finally:
+            self._confirming.pop(topic, None)
+
+    async def put(self, box: TopicBox, message: TopicMessage) -> None:
+        """On the loop: with room, at once; where somebody asked that nothing be dropped, later messages wait behind it."""
+        while not box.offer(message):
+            room = self.transport.loop.create_future()
+
+            def settle(room: Any = room) -> None:
+                if not room.done():
+                    room.set_result(None)
+
+            if box.call_when_room(lambda: self.transport.loop.call_unless_closed(settle)):
+                await room
+
+    def unsubscribe(self, topic: str, queue: str | None, box: TopicBox) -> None:
+        interest = self._interests.pop(box, None)
+        if interest is not None:
+            self.transport.remove(interest)
+        self.durables.unsubscribe(box)
+
+    def _refused(self, text: str) -> None:
+        """The server does not permit something. It names the topic, in lower case as nats-py gives it."""
+        for topic, ask in list(self._confirming.items()):
+            if "subscription" in text and f'"{topic.lower()}"' in text:
+                ask.set(Broken(self.url, text))
+
+    # -- requests -------------------------------------------------------------------------------------------------------
+
+    def request(self, topic: str, payload: bytes, headers: Headers, deadline: float) -> TopicMessage:
+        reply = self.ask(topic, payload, headers, deadline)
+        if reply is None:
+            raise RequestTimeout(topic, "nobody answered until the deadline")
+        if is_status(reply, NO_RESPONDERS):
+            raise NoResponders(topic)
+        return reply
+
+    def ask(
+        self,
+        topic: str,
+        payload: bytes,
+        headers: Headers,
+        deadline: float | None,
+        *,
+        patient: bool = False,
+        accept: Accept = lambda message: True,
+    ) -> TopicMessage | None:
+        """The first reply that is accepted, a server's status included; None when the deadline came before. `patient`: see
+        `Transport.exchange`.
+        """
+        number = str(next(self._numbers))
+        frame = publication(topic, payload, headers, f"{self.inbox}.{number}")
+
+        async def begin(wire: Wire) -> None:
+            await wire.write(frame)
+
+        ask: Ask[TopicMessage] = Ask()
+        self._asked[number] = ask, accept
+        try:
+            reply = self.transport.exchange(ask, begin, deadline, patient=patient)
+        finally:
+            self._asked.pop(number, None)
+        return reply if reply is None else topic_message(reply.data, topic, reply.headers)
+
+    async def _take_reply(self, message: Any) -> None:
+        ask, accept = self._asked.get(message.subject.rpartition(".")[2], NOBODY)
+        if ask is not None and accept(message):
+            ask.set(received(message, self))
+
+    # -- messages that are kept -----------------------------------------------------------------------------------------
+
+    def publish_durable(self, topic: str, payload: bytes, headers: Headers, timeout: float | None) -> None:
+        self.durables.publish(topic, payload, headers, deadline_after(timeout))
+
+    def subscribe_durable(self, topic: str, name: str, replay: str | float, box: TopicBox) -> None:
+        self.durables.subscribe(topic, name, replay, box)
+
+    # -- state and end --------------------------------------------------------------------------------------------------
+
+    def _tell(self, state: State, reason: BusError | None) -> None:
+        if state == "connected":
+            self.durables.connected()
+        if state == "closed" and reason is not None:
+            for box in [*self._interests, *self.durables.boxes()]:
+                box.end(reason)
+        if self._on_state is not None:
+            self._states.append((state, reason))
+            crew.run(self._tell_all)
+
+    def _tell_all(self) -> None:
+        # Whoever holds the lock tells what comes meanwhile, too; the last one to look finds nothing.
+        with self._telling:
+            self._tell_each()
+
+    def _tell_each(self) -> None:
+        while self._states:
+            state, reason = self._states.popleft()
+            try:
+                assert self._on_state is not None
+                self._on_state(state, reason)
+            except BaseException:
+                log.exception("on_state failed on %r for %s", state, self.url)
+
+    def close(self, timeout: float) -> bool:
+        return self.transport.close(deadline_after(timeout))
+
+
+def received(message: Any, engine: NatsEngine) -> TopicMessage:
+    """nats-py's message as ours."""
+    return topic_message(message.data, message.subject, message.headers or NO_HEADERS, message.reply or None, engine)
+
+
+def is_status(message: TopicMessage, code: str) -> bool:
+    """Whether a server says this in place of a reply."""
+    return not message.data and message.headers.get(STATUS) == code
