@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 __all__ = ["BroadcastReport", "Cut", "StopReport"]
 
@@ -13,7 +13,8 @@ class BroadcastReport:
     """What became of a broadcast, by client.
 
     `taken`: the kernel has the whole message. `queued`: it waits in the client's outbox, behind earlier ones. `skipped`: the outbox was
-    full, or the client had left; nothing of the message goes to it.
+    full, or the client had left; nothing of the message goes to it. `elsewhere`, of a server in a cluster: whether the message goes to the
+    other nodes; "queued" while this node is cut off from them, "skipped" when no more can be kept for them; None if it is for here alone.
 
     >>> report = BroadcastReport(taken=("a", "b"), queued=(), skipped=("c",))
     >>> len(report.taken), len(report.skipped)
@@ -23,6 +24,7 @@ class BroadcastReport:
     taken: tuple[Any, ...] = ()
     queued: tuple[Any, ...] = ()
     skipped: tuple[Any, ...] = ()
+    elsewhere: Literal["taken", "queued", "skipped"] | None = None
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ class ServerActor(ListenerActor):
         self.unauthenticated = 0
         self.skipped = 0
         self.stopped: Answer[bool] = Answer()
+        self.on_end: Callable[[], object] = lambda: None  # called once it has begun to close its clients
         self._callbacks = callbacks
         self._make_client = make_client
         self._authenticate = authenticate
@@ -359,6 +360,8 @@ class ServerActor(ListenerActor):
             self.on_receive(Close(Closed(self.local_address), order.linger))
 
     def _end(self, reason: BusError) -> None:
+        if not self._ending:
+            self.on_end()
         self._ending = True
         self.end_listening(reason)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bus._siblings  # noqa: F401  # before anything of `actors`
 
 # isort: split
+from actors.cluster import Node
 from actors.errors import (
     BadAddress,
     BadTopic,
@@ -67,6 +68,7 @@ __all__ = [
     "Listener",
     "Message",
     "NoResponders",
+    "Node",
     "NotDurable",
     "NotSent",
     "PeerClosed",

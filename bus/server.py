@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+from actors.cluster import Cluster, Node
 from actors.errors import BusError, DeadlinePassed, NotSent
 from actors.message import Message, Sendable
 from actors.reports import BroadcastReport, StopReport
@@ -13,10 +15,13 @@ from actors.server import ServerActor
 from actors.stats import ServerStats, Stats
 from actors.stream import LINGER, StreamActor
 from actors.waiting import check_timeout, current, deadline_after
+from bus.arguments import check_positive
 from bus.connection import SEND_TIMEOUT, peer_certificate, tls_version
 from bus.proxies import Proxy
 
 __all__ = ["Client", "Server"]
+
+NODES_TIMEOUT = 0.5  # for the other nodes of a cluster to answer
 
 
 class Client:
@@ -113,13 +118,14 @@ class Server(Proxy):
     HELLO
     """
 
-    __slots__ = ("_home",)
+    __slots__ = ("_cluster", "_home")
 
     _actor: ServerActor
 
-    def __init__(self, actor: ServerActor, home: object) -> None:
+    def __init__(self, actor: ServerActor, home: object, join: Callable[[ServerActor], Cluster] | None = None) -> None:
         self._actor = actor
         self._home = home
+        self._cluster = None if join is None else join(actor)
 
     @property
     def address(self) -> str:
@@ -149,13 +155,54 @@ class Server(Proxy):
         """Send to every client, or to those of `to`. Encodes once and never waits for anybody.
 
         A client whose outbox is full is skipped and counted, or disconnected with `overflow="disconnect"`. The report tells by client.
+        In a cluster the clients of all its nodes get it, unless `to` is given: those of this node first. Raises TooLarge.
         """
         ended = self._actor.mailbox.ended
         if ended is not None:
             raise ended.again()
         frame = self._actor.frame(message)
-        actors = None if to is None else [self._own(client)._actor for client in to]
-        return self._actor.broadcast(frame, actors)
+        if to is not None:
+            return self._actor.broadcast(frame, [self._own(client)._actor for client in to])
+        if self._cluster is None:
+            return self._actor.broadcast(frame, None)
+        self._cluster.check(message)
+        report = self._actor.broadcast(frame, None)
+        return replace(report, elsewhere=self._cluster.pass_on(message))
+
+    @property
+    def cluster(self) -> str | None:
+        """The name of the cluster that it is a node of; None without one."""
+        return None if self._cluster is None else self._cluster.name
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the other nodes of its cluster cannot be reached this moment. It serves its own clients all the same."""
+        return self._cluster is not None and self._cluster.cut_off
+
+    def nodes(self, timeout: float = NODES_TIMEOUT, *, expected: int | None = None) -> list[Node]:
+        """The nodes of its cluster, this one first: those that answer within `timeout` seconds.
+
+        Nobody knows how many there are, so it waits that long, unless `expected` says with how many in all it may end. Without a cluster,
+        and cut off from it, this node is all there is, and nothing is waited for.
+
+        >>> import bus
+        >>> with bus.serve("tcp://127.0.0.1:0", lambda msg, client: None, cluster="chat") as one:
+        ...     with bus.serve("tcp://127.0.0.1:0", lambda msg, client: None, cluster="chat"):
+        ...         print(len(one.nodes(timeout=5, expected=2)))
+        2
+        """
+        seconds = check_timeout(timeout)
+        if seconds is None:
+            raise TypeError("timeout must be a number of seconds, not None: nobody knows how many nodes there are")
+        if expected is not None:
+            check_positive(expected, "expected")
+        if self._cluster is None:
+            return [Node("", self._actor.local_address, len(self._actor.clients))]
+        return self._cluster.nodes(seconds, expected)
+
+    def count_all(self, timeout: float = NODES_TIMEOUT, *, expected: int | None = None) -> int:
+        """How many clients the nodes of its cluster have in all: those of `nodes`, which see."""
+        return sum(node.clients for node in self.nodes(timeout, expected=expected))
 
     def reload_certificates(self) -> None:
         """Read the files of `cert`, `key` and `ca` again, for handshakes from now on; running connections go on as they are.
@@ -214,4 +261,5 @@ class Server(Proxy):
 
     def _text(self) -> str:
         state = "stopped" if self._actor.mailbox.ended is not None else "draining" if self._actor.draining else "serving"
-        return f"{self.address} {state}, {len(self._actor.clients)} clients"
+        cluster = "" if self._cluster is None else f", in cluster {self.cluster}{', cut off' * self.cut_off}"
+        return f"{self.address} {state}, {len(self._actor.clients)} clients{cluster}"

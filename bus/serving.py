@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from actors import topics
 from actors.binding import listen_stream, listen_unix
 from actors.callbacks import Callbacks
+from actors.cluster import Cluster, check_cluster
 from actors.errors import BusError
 from actors.http import HANDSHAKE_TIMEOUT, PING_INTERVAL, PING_TIMEOUT, Answer, Request
 from actors.message import Message, Sendable
@@ -79,6 +82,7 @@ def serve(
     ca: Path | None = None,
     heartbeat: float | None = None,
     user_timeout: float | None = None,
+    cluster: str | None = None,
 ) -> Server:
     """Serve many clients on `tcp://host:port`, `tls://…`, `unix:///path`, `ws://host:port` or `wss://…`.
 
@@ -104,6 +108,10 @@ def serve(
     `max_messages_per_second` and `max_bytes_per_second` (framing included) are for each client, and up to a second's worth may come in one
     go. Who is over that is read no faster (`over_rate="delay"`): TCP slows it, nothing is lost and nobody else is slowed. With "disconnect"
     the connection ends with Broken, and messages over the limit are not handled; leave room, since it is the time of reading that counts.
+
+    `cluster`: a name. The servers of one name, wherever topics reach (in this process, or over `bus.open("nats://…")`, opened before), are
+    the nodes of a cluster: `Server.send_to_all` of one goes to the clients of all. `Server.nodes` and `count_all` ask around. A node that
+    is cut off from the others serves its own clients on, and says so: in its report, `Server.cut_off`, and the log.
 
     For `tls://` and `wss://` alone: `cert`: a file (PEM) with the server's certificate and those between it and its root; `key`: one with
     its private key, None if that is in the same file; `ca`: one with the certificates of those who sign for clients, each of which then has
@@ -161,6 +169,7 @@ def serve(
     check_liveness(endpoint.scheme, framing_, heartbeat, user_timeout)
     if endpoint.scheme == "unix" and max_clients_per_address != MAX_CLIENTS:
         raise ValueError("max_clients_per_address is for servers with addresses; who comes to a Unix socket has none: use max_clients")
+    join = None if cluster is None else partial(Cluster, check_cluster(cluster), engine=topics.current())
     home = object()
     door = None
     if websocket:
@@ -191,10 +200,10 @@ def serve(
         from actors.wsserver import WebSocketServerActor
 
         options |= {"door": door, "ping_interval": ping_interval, "ping_timeout": ping_timeout}
-        return WebSocketServerActor.open_for(lambda actor: Server(actor, home), sock, loop, **options)
+        return WebSocketServerActor.open_for(lambda actor: Server(actor, home, join), sock, loop, **options)
     assert on_message is not None
     return ServerActor.open_for(
-        lambda actor: Server(actor, home),
+        lambda actor: Server(actor, home, join),
         sock,
         loop,
         callbacks=Callbacks(on_message, on_connect, on_disconnect),
