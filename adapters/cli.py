@@ -12,7 +12,9 @@ from adapters.output import is_broken
 
 __all__ = ["main"]
 
+FAILED = 1
 USAGE_ERROR = 2
+INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_origins(wanted.origin or ())
     except ValueError as error:
         parser.error(f"--origin: {error}")
+    if wanted.bus is not None:
+        _open_bus(parser, wanted.bus)
     try:
         return run(wanted.scripts, arguments, wanted.listen, wanted.origin)
     finally:
@@ -63,11 +67,17 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run",
         help="run one script, or several at once",
-        usage="actorbus run [-h] [--listen HOST:PORT] [--origin URL] script.py [script.py ...] [-- argument ...]",
+        usage="actorbus run [-h] [--bus URL] [--listen HOST:PORT] [--origin URL] script.py [script.py ...] [-- argument ...]",
         description="Runs one script, or several at once in one process. Each is the main program for itself; what "
         "several print has the script's name in front. Ends when all have ended, with the worst of their exit "
         "statuses. Ctrl-C ends them in order, a second one at once.",
         epilog="Everything behind -- is passed to every script as sys.argv[1:].",
+    )
+    run.add_argument(
+        "--bus",
+        metavar="URL",
+        help="what carries the topics, such as nats://127.0.0.1:4222, so that scripts of several processes share them (default: the "
+        "environment's ACTORBUS_URL, or else nothing: they reach the scripts of this process)",
     )
     run.add_argument(
         "--listen",
@@ -84,6 +94,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("scripts", nargs="+", metavar="script.py", help="a Python file")
     return parser
+
+
+def _open_bus(parser: argparse.ArgumentParser, url: str) -> None:
+    """Put the engine behind the topics of all scripts, or end with one line that says why not."""
+    import bus
+
+    try:
+        bus.open(url)
+    except (bus.BadAddress, ImportError) as error:
+        parser.error(f"--bus: {error}")
+    except (bus.BusError, OSError) as error:
+        parser.exit(FAILED, f"actorbus: --bus: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(INTERRUPTED)
 
 
 def _unreadable(path: str) -> str | None:

@@ -1,5 +1,5 @@
-"""`actorbus run [--listen host:port] [--origin URL] a.py b.py … [-- args]`: one script on the main thread, or several on a thread each, in
-one process.
+"""`actorbus run [--bus URL] [--listen host:port] [--origin URL] a.py b.py … [-- args]`: one script on the main thread, or several on a
+thread each, in one process.
 
 Everything the scripts share is set up here, and put back when they have ended: what Python keeps once per process and
 they want once per script (`__main__`, `sys.argv`, output, modules beside them), the signals, and the engine's end.

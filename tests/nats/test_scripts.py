@@ -1,0 +1,79 @@
+"""Scripts that talk through topics: in one process, and unchanged over several on a NATS server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adapters.cli import main
+from tests.adapters.command import Command, run, write
+from tests.natsserver import NatsServer
+
+# In the manner of the documents' examples: a cell whose robot is asked for its work, and reports what it did.
+ROBOT = """
+import bus
+
+done = []
+
+def work(msg):
+    part = msg.json()["part"]
+    done.append(part)
+    bus.publish("cell.robot.done", {"part": part, "count": len(done)})
+    return {"accepted": part}
+
+with bus.subscribe("cell.stop") as stop, bus.respond("cell.robot.work", work):
+    bus.publish("cell.robot.here", "")
+    while (message := stop.receive(timeout=0.2)) is None:
+        bus.publish("cell.robot.here", "")      # until the plan has heard of it
+print("robot:", len(done), "parts")
+"""
+PLAN = """
+import bus
+
+with bus.subscribe("cell.robot.here") as here, bus.subscribe("cell.robot.done") as reports:
+    here.receive(timeout=30)
+    for part in ("wheel", "axle", "nut"):
+        print("plan:", bus.request("cell.robot.work", {"part": part}, timeout=30).json())
+    for report in (reports.receive(timeout=30) for _ in range(3)):
+        print("report:", report.topic, report.json())
+    bus.publish("cell.stop", "")
+"""
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> tuple[str, str]:
+    return write(tmp_path, "robot.py", ROBOT), write(tmp_path, "plan.py", PLAN)
+
+
+@pytest.mark.slow
+def test_one_process_and_two_print_the_same(scripts: tuple[str, str], nats_server: NatsServer) -> None:
+    together = run(*scripts)
+    assert together.status == 0, together
+    on_nats = run("--bus", nats_server.url, *scripts)
+    assert on_nats.status == 0, on_nats
+    environment = {"ACTORBUS_URL": nats_server.url}
+    with Command("run", "--bus", nats_server.url, scripts[0]) as robot, Command("run", scripts[1], env=environment) as plan:
+        apart = plan.end(), robot.end()
+    assert [ended.status for ended in apart] == [0, 0], apart
+    expected = {
+        "plan": [
+            *(f"plan: {{'accepted': '{part}'}}" for part in ("wheel", "axle", "nut")),
+            *(f"report: cell.robot.done {{'part': '{part}', 'count': {n}}}" for n, part in enumerate(("wheel", "axle", "nut"), 1)),
+        ],
+        "robot": ["robot: 3 parts"],
+    }
+    for name, ended in (("plan", apart[0]), ("robot", apart[1])):
+        assert together.lines_of(name) == on_nats.lines_of(name) == ended.lines == expected[name]
+        assert ended.stderr == ""
+
+
+def test_a_bus_that_is_not_there_is_one_line(scripts: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--bus", "nats://127.0.0.1:1", *scripts])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "actorbus: --bus: cannot connect to nats://127.0.0.1:1: refused; nothing listens there\n"
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--bus", "nobody://x", *scripts])
+    assert ended.value.code == 2
+    assert "--bus: bad address 'nobody://x': no engine for topics is installed for nobody:" in capsys.readouterr().err
