@@ -20,6 +20,7 @@ from actors.answer import Answer, Call
 from actors.draining import ClientDrain, in_kernel
 from actors.errors import Broken, BusError, Closed, PeerClosed, TooLarge
 from actors.framing import LENGTH, Framing
+from actors.halves import Halves
 from actors.journal import JournalOutbox
 from actors.lane import Lane
 from actors.mailbox import MAX_BYTES as MAILBOX_BYTES
@@ -77,6 +78,7 @@ class StreamActor(SocketActor):
         handshake_timeout: float | None = None,
         idle_timeout: float | None = None,
         link: LinkActor | None = None,
+        half_open: bool = False,
         dedicated: bool = False,
     ) -> None:
         super().__init__(loop, dedicated=dedicated)
@@ -100,6 +102,7 @@ class StreamActor(SocketActor):
         self._ready = ready
         self._on_gone = on_gone
         self._link = link
+        self.halves = Halves(self, half_open)
         self.silence = SilenceWatch(self, handshake_timeout, idle_timeout)
         self.outbox = (Outbox if link is None else JournalOutbox)(
             sock, address=remote_address, backlog=self._backlog, failed=self._write_failed, drained=self._drained,
@@ -205,7 +208,7 @@ class StreamActor(SocketActor):
                 self.break_off(reason)
             elif self.lane is not None:
                 self.lane.settle()
-            elif not self.reader.messages_in or self._link is not None:
+            elif self.halves.sent or self._link is not None or not (self.reader.messages_in or self.halves.half_open):
                 self._close(Close(reason, LINGER))  # nothing that could still be answered, or a next connection to answer on
         else:
             if isinstance(reason, Broken) and not self.reader.dropped:
@@ -215,7 +218,7 @@ class StreamActor(SocketActor):
 
     def _hung_up(self) -> None:
         # Asking for the error clears it: not while a read may still find it.
-        if self._input_over and self.state is State.OPEN:
+        if self._input_over and self.state is State.OPEN and not self.halves.sent:
             error = self.reader.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             exc = OSError(error or errno.EPIPE, "hung up")
             self.break_off(Broken(self.remote_address, sockets.broken_phrase(exc)).because(exc))
@@ -254,7 +257,9 @@ class StreamActor(SocketActor):
         return wait(deadline_after(linger + 1.0))
 
     def told(self) -> None:
-        """The script knows that the peer has left; it answers nothing more. From any thread."""
+        """The script knows that the peer has left; it answers nothing more, unless it said so. From any thread."""
+        if self.halves.output_stays:
+            return
         reason = self.mailbox.ended or PeerClosed(self.remote_address)
         self.outbox.refuse(reason)
         post(self.actor_ref, Close(reason, LINGER))
@@ -319,6 +324,8 @@ class StreamActor(SocketActor):
         """Go on with closing as far as it goes now."""
         if self.state is State.OPEN and self.draining is not None:
             self.draining.look()
+        elif self.state is State.OPEN:
+            self.halves.look()
         elif self._dead and self.state in (State.FLUSHING, State.LINGERING):
             self._give_up()
         elif self.state is State.FLUSHING and not len(self.outbox) and self._parted():

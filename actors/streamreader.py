@@ -65,6 +65,7 @@ class StreamReader(Reader):
         "input",
         "max_size",
         "messages_in",
+        "output_over",
     )
 
     def __init__(
@@ -89,6 +90,7 @@ class StreamReader(Reader):
         self.messages_in = 0
         self.bytes_in = 0
         self.dropped = 0  # bytes of an unfinished message at the end
+        self.output_over = False  # our FIN is sent, or about to be
         if mailbox is not None:
             self.input: Input = mailbox
         self._source = source
@@ -265,8 +267,9 @@ class StreamReader(Reader):
         self._end_input(Broken(self._source, sockets.broken_phrase(exc)).because(exc))
 
     def _end_of_stream(self) -> None:
-        if sockets.is_dead(self.sock):
-            # Reset, and a write met the error before us: the kernel tells it once, and after that the end looks like an orderly one.
+        if not self.output_over and sockets.is_dead(self.sock):
+            # Reset, and a write met the error before us: the kernel tells it once, and after that the end looks like an orderly one. Behind
+            # our own FIN no write does that, and the kernel is through with the connection after an orderly end, too.
             self._read_failed(ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
             return
         left = self.unparsed_bytes

@@ -55,7 +55,8 @@ class TlsSocket:
         self._ahead = 0  # 1: the first byte of the next `send` is encrypted already, see `send`
         self._retrying = False
         self._over = False  # nothing more will come, in order or not
-        self._parted = False  # we have said TLS's end: what comes is not decrypted any more
+        self._said_end = False
+        self._parted = False  # what comes is not decrypted any more
         self._failure: OSError | None = None  # what TLS ended with; its state is of no use any more
         self._shaken = False
         self.on_shaken: Callable[[], object] = _nothing  # called once, by a `recv` in which the handshake came to its end
@@ -268,12 +269,25 @@ class TlsSocket:
 
     def shutdown(self, how: int, /) -> None:
         """TLS's own end (close_notify, RFC 8446, section 6.1), then the socket's. Raises BlockingIOError if it has to be called again."""
-        if not self._parted and self._failure is None:
+        self._say_end()
+        self._parted = True
+        self._end(how)
+
+    def end_output(self) -> None:
+        """The same for what we say, and go on decrypting what the peer says. Raises BlockingIOError if it has to be called again."""
+        self._check_thread()
+        self._say_end()
+        self._end(socket.SHUT_WR)
+
+    def _say_end(self) -> None:
+        if not self._said_end and self._failure is None:
             try:
                 self._tls.unwrap()
             except (ssl.SSLError, ValueError):
                 pass  # the peer's is not awaited, and a handshake that never ended has none
-        self._parted = True
+        self._said_end = True
+
+    def _end(self, how: int) -> None:
         try:
             flushed = self._flush()
         except OSError:

@@ -8,18 +8,34 @@ import os
 import sys
 from collections.abc import Sequence
 
+from adapters import options
 from adapters.output import is_broken
 
 __all__ = ["main"]
 
 FAILED = 1
-USAGE_ERROR = 2
-INTERRUPTED = 130
+STOPPED = 130  # 128 + SIGINT, as shells count it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. The exit status: the worst of the scripts', 2 if the command itself was wrong."""
+    """Run the command line. The exit status: of `run` the worst of the scripts'; of the others 0, or 1 if they failed; 2 if the command
+    itself was wrong.
+    """
     given = list(sys.argv[1:] if argv is None else argv)
+    if given and given[0] in options.COMMANDS:
+        wanted = options.parse(given)
+        try:
+            from adapters import messaging
+
+            return messaging.main(wanted)
+        except KeyboardInterrupt:
+            return STOPPED
+        finally:
+            _leave_no_broken_pipe()
+    return _run(given)
+
+
+def _run(given: list[str]) -> int:
     arguments: list[str] = []
     if "--" in given:
         at = given.index("--")
@@ -60,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="actorbus", description="Runs scripts that talk over the network, several of them in one process."
+        prog="actorbus", description="Runs scripts that talk over the network, several of them in one process, and talks itself."
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="command")
@@ -93,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         "all (default: only pages of that same address)",
     )
     run.add_argument("scripts", nargs="+", metavar="script.py", help="a Python file")
+    options.add_commands(commands)
     return parser
 
 
@@ -107,7 +124,7 @@ def _open_bus(parser: argparse.ArgumentParser, url: str) -> None:
     except (bus.BusError, OSError) as error:
         parser.exit(FAILED, f"actorbus: --bus: {error}\n")
     except KeyboardInterrupt:
-        parser.exit(INTERRUPTED)
+        parser.exit(STOPPED)
 
 
 def _unreadable(path: str) -> str | None:

@@ -32,6 +32,7 @@ __all__ = [
     "check_counts",
     "check_duration",
     "check_framing",
+    "check_half_open",
     "check_liveness",
     "check_positive",
     "check_rate",
@@ -86,6 +87,12 @@ def check_liveness(scheme: str, framing: Framing, heartbeat: float | None, user_
             raise ValueError(f"user_timeout is TCP's, not for {scheme}://")
         if not hasattr(socket, "TCP_USER_TIMEOUT"):
             raise ValueError("this system has no TCP_USER_TIMEOUT")
+
+
+def check_half_open(half_open: bool, scheme: str, reconnect: bool = False) -> None:
+    if half_open and (reconnect or scheme in ("udp", *WEBSOCKET)):
+        where = "with reconnect=True" if reconnect else f"for {scheme}://"
+        raise ValueError(f"half_open is for tcp://, tls:// and unix://, whose two directions end one by one; not {where}")
 
 
 def check_callable(value: Any, name: str, *, optional: bool = True) -> Any:

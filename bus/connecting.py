@@ -27,6 +27,7 @@ from bus.arguments import (
     check_callable,
     check_counts,
     check_framing,
+    check_half_open,
     check_liveness,
     check_server_hostname,
     check_threads,
@@ -75,6 +76,7 @@ def connect(
     on_state: Callable[[LinkState, BusError | None], object] | None = None,
     heartbeat: float | None = None,
     user_timeout: float | None = None,
+    half_open: bool = False,
 ) -> Connection:
     """Connect to `tcp://host:port`, `tls://…`, `unix:///path`, `ws://host:port/path`, `wss://…`, or to one peer's `udp://host:port`.
 
@@ -86,6 +88,9 @@ def connect(
     `heartbeat`: seconds (None: none; not for "raw") after which an empty message, which no script sees, is sent where nothing else was; a
     peer that sends nothing for three of them is given up. Both ends have to ask for it. `user_timeout`: seconds for which what was sent may
     stay unacknowledged (TCP_USER_TIMEOUT, RFC 5482); a peer that merely does not read can fall victim to it.
+
+    `half_open=True`, for `tcp://`, `tls://` and `unix://`: when the peer has said all (its FIN), `receive` raises PeerClosed as ever, and
+    `send` goes on until `send_eof()` or `close()`. By default the connection is over once the script has heard that.
 
     For `tls://` and `wss://` alone: `ca`: a file of certificates (PEM) to trust instead of the system's roots (`SSL_CERT_FILE` names
     others); `cert` and `key`: this client's own certificate and its private key, for a server that asks; `server_hostname`: the name or IP
@@ -126,6 +131,7 @@ def connect(
     deadline = deadline_after(timeout)
     if timeout is not None and timeout <= 0:
         raise ValueError(f"timeout must be over 0 to connect, not {timeout!r}")
+    check_half_open(half_open, endpoint.scheme, reconnect)
     link: dict[str, Any] = {}
     if reconnect:
         link = {"backoff": check_backoff(backoff), "on_state": check_callable(on_state, "on_state"), "timeout": timeout}
@@ -151,7 +157,7 @@ def connect(
     name = server_hostname or endpoint.host
 
     def dial(deadline: float | None) -> Dialled:
-        mine = options | {"framing": with_heartbeat(framing_, heartbeat)}
+        mine = options | {"framing": with_heartbeat(framing_, heartbeat), "half_open": half_open}
         return _dial(endpoint, deadline, mine, user_timeout=user_timeout, context=context, name=name)
 
     return _open(dial, deadline, threads, limits, link)

@@ -95,6 +95,25 @@ class Connection(Proxy):
         actor = self._actor
         return True if isinstance(actor, DatagramActor) else flush(actor.stream if isinstance(actor, LinkActor) else actor, deadline, acked)
 
+    def send_eof(self) -> None:
+        """Say that nothing more will be sent, behind what was, and go on receiving: TCP's half-close, as `nc -N` does it. Returns at once.
+
+        From then on `send` raises Closed. A second time it is nothing. Raises ValueError where one direction can't end alone: over
+        WebSocket and UDP, and with `reconnect=True`. Over TLS the peer hears close_notify; with TLS 1.2 it may answer no more.
+
+        >>> import bus
+        >>> with bus.serve("tcp://127.0.0.1:0", lambda msg, client: msg.text.upper()) as server:
+        ...     with bus.connect(f"tcp://{server.address}") as conn:
+        ...         conn.send("all I have to say")
+        ...         conn.send_eof()
+        ...         print([msg.text for msg in conn])
+        ['ALL I HAVE TO SAY']
+        """
+        actor = self._actor
+        if isinstance(actor, (LinkActor, DatagramActor)) or hasattr(actor, "say_goodbye_with"):
+            raise ValueError("one direction can end alone over tcp://, tls:// and unix:// only, without reconnect=True; close() ends both")
+        actor.halves.end_output()
+
     @overload
     def receive(self, timeout: None = None) -> Message: ...
     @overload

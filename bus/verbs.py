@@ -24,6 +24,7 @@ from bus.arguments import (
     Own,
     check_counts,
     check_framing,
+    check_half_open,
     check_liveness,
     check_threads,
     check_tls,
@@ -60,6 +61,7 @@ def listen(
     ca: Path | None = None,
     heartbeat: float | None = None,
     user_timeout: float | None = None,
+    half_open: bool = False,
 ) -> Listener:
     """Listen on `tcp://host:port`, `tls://…` or `unix:///path`; `accept` gives a Connection each. Port 0 picks one: see `Listener.address`.
 
@@ -79,13 +81,14 @@ def listen(
     check_threads(threads)
     credentials = check_tls(endpoint.scheme, server=True, tls=tls, cert=cert, key=key, ca=ca)
     check_liveness(endpoint.scheme, framing_, heartbeat, user_timeout)
+    check_half_open(half_open, endpoint.scheme)
     path = unix_path(endpoint) if endpoint.scheme == "unix" else None
     sock = listen_unix(path) if path else listen_stream(endpoint.host, endpoint.port)
     loop, dedicated = loop_for(threads, sock)
 
     def admit(sock: Any, remote: str, local: str) -> StreamActor:
         set_user_timeout(sock, user_timeout)
-        mine: dict[str, Any] = options | {"remote_address": remote, "local_address": local}
+        mine: dict[str, Any] = options | {"remote_address": remote, "local_address": local, "half_open": half_open}
         mine["framing"] = with_heartbeat(framing_, heartbeat)
         if credentials is None:
             return StreamActor.open(sock, loop, **mine)

@@ -31,8 +31,8 @@ MAY_IMPORT = {
     "bus": {"actors"},
     "adapters": {"bus", "actors"},
 }
-# Other people's engines, each behind an extra and imported by one package only.
-ENGINES = {"adapters/nats": {"nats", "nkeys"}}
+# What comes with an extra: other people's engines, and a display. Each is imported by one package or module only.
+ENGINES = {"adapters/nats": {"nats", "nkeys"}, "adapters/progress.py": {"tqdm"}}
 
 # Parts of websockets that open sockets themselves; we take its Sans-I/O part alone.
 WEBSOCKETS_IO = {"asyncio", "cli", "legacy", "sync", "trio"}
@@ -96,7 +96,7 @@ def late():
 def test_imports_run_one_way_only(package: str) -> None:
     offences = []
     for path in modules(package):
-        allowed = {package} | MAY_IMPORT[package] | sys.stdlib_module_names | ENGINES.get(relative(path.parent), set())
+        allowed = {package} | MAY_IMPORT[package] | sys.stdlib_module_names | ENGINES.get(relative(path), ENGINES.get(relative(path.parent), set()))
         offences += [
             f"{relative(path)}:{line} imports {name}"
             for line, name in imports_of(path)

@@ -1,15 +1,18 @@
-"""For the tests of the dialects: nothing stays behind them, and a script of `hs` inside a test."""
+"""For the tests of the dialects and the command line: nothing stays behind, a script of `hs` inside a test, and `actorbus cat`."""
 
 from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterator
+import queue
+from collections.abc import Callable, Iterator
 
 import pykka
 import pytest
 
 import bus
+from adapters import cat as command
+from tests.adapters.conversation import Cat
 from tests.adapters.hsscript import Log, Script, SlowName, script_of_test
 from tests.bus.peers import until
 
@@ -47,3 +50,20 @@ def slow_name(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowName]:
     name = SlowName(monkeypatch)
     yield name
     name.answers("")
+
+
+@pytest.fixture
+def cat(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Cat]]:
+    """`actorbus cat` with the words it is called with."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    monkeypatch.setattr(command, "say", lines.put)
+    monkeypatch.setenv("no_proxy", "*")
+    made: list[Cat] = []
+
+    def make(*words: str) -> Cat:
+        made.append(Cat(capsysbinary, lines, words))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
