@@ -33,23 +33,25 @@ __all__ = ["explain"]
 OURS = tuple(str(Path(__file__).resolve().parent.parent / package) for package in ("actors", "bus", "adapters"))
 PASSED_OVER = (*OURS, str(Path(threading.__file__).parent))  # the script's own line is the one that helps
 MAX_CLIENTS = 20  # of a server that are shown; the busiest
+WAITS = (Waiter.wait.__code__, Waiter.doze.__code__)
 LOSSES = ("lost", "dropped", "unsent", "unconfirmed", "refused")
 
 
 def explain() -> str:
     """What there is, in a text of a few lines for each object. See the module."""
     now = monotonic()
-    waiters = waiting.waiters()
     actors = hosting.live_actors()
+    answering = {id(actor.mailbox) for actor in actors if isinstance(actor, ResponderActor)}  # none but its own thread waits there
+    waiters = [waiter for waiter in waiting.waiters() if id(waiter.on) not in answering]
     within = {id(client) for server in actors if isinstance(server, ServerActor) for client in server.clients}
     within |= {id(link.stream) for link in actors if isinstance(link, LinkActor)}
     lines = [f"actorbus: open objects: {len(actors)}, on reader threads: {len({id(actor.loop) for actor in actors})}"]
     for actor in actors:
         if id(actor) not in within:
             lines += _one(actor, now, waiters)
-    elsewhere = [f"  {who}" for waiter in waiters if waiter.on is None and (who := _inside_a_wait(waiter))]
+    elsewhere = [f"  {who}" for waiter in waiters if (who := _inside_a_wait(waiter)) and not any(line.endswith(who) for line in lines)]
     if elsewhere:
-        lines += ["waiting for something else (connecting, a name, a close):", *elsewhere]
+        lines += ["waiting for something else (connecting, a name, the answer to a request, a close):", *elsewhere]
     return "\n".join(lines)
 
 
@@ -208,7 +210,7 @@ def _inside_a_wait(waiter: Waiter) -> str:
     thread = waiter.thread
     frame = sys._current_frames().get(thread.ident or 0) if thread is not None else None
     while frame is not None:
-        if frame.f_code is Waiter.wait.__code__ and waiter.host is None:
+        if frame.f_code in WAITS and waiter.host is None:
             return _where(waiter, "waits")
         frame = frame.f_back
     return ""
@@ -230,4 +232,4 @@ def _script_line(frame: FrameType | None) -> str:
             return f"{called or code.co_name}, {code.co_filename}:{frame.f_lineno} ({code.co_name})"
         called = code.co_name if code.co_filename.startswith(OURS) else called
         frame = frame.f_back
-    return called or "a place unknown"
+    return "the library itself" if called.startswith("_") else called or "a place unknown"

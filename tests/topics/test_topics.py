@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import select
 import threading
 from datetime import UTC, datetime
@@ -233,6 +234,7 @@ def test_explain_tells_of_subscriptions_and_responders() -> None:
         bus.publish("told.a", "2")
         asking = InThread(lambda: bus.request("asked", "", timeout=WAIT))
         assert begun.wait(WAIT)
+        asking.until_blocked()
         said = bus.explain()
         go_on.set()
         assert asking.result().text == "done"
@@ -240,6 +242,8 @@ def test_explain_tells_of_subscriptions_and_responders() -> None:
         assert "in: 2 messages, 1 of them waiting" in said
         assert "losses: lost 1" in said
         assert "responder to asked (embedded:)" in said
+        assert re.search(rf"waiting for something else .*\n  .+ waits in request, {re.escape(__file__)}:", said)
+        assert said.count("waits in") == 1  # a responder's own thread, which waits for requests, is no news
         assert f"{__file__}:" in said.partition("a callback runs, in ")[2].splitlines()[0]
         sub.receive()
         waiting = InThread(sub.receive).until_blocked()
