@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
@@ -14,7 +15,7 @@ from actors.message import Message
 from actors.stats import Stats
 from actors.subjects import check_topic
 from actors.subscription import NoSocket
-from actors.topics import NO_HEADERS
+from actors.topics import NO_HEADERS, TopicMessage
 from actors.waiting import check_timeout, current, deadline_after
 from bus.connection import Connection
 from bus.datagrams import Group, UdpSocket
@@ -84,7 +85,8 @@ def bridge(source: Source, target: Target) -> Bridge:
     It waits for the target, and so slows the source where that can be slowed: a stream, or `subscribe(…, overflow="wait")`. Of the others,
     and of a topic given by name, the mailbox drops and counts. What the target cannot take (too large for a datagram, for one) is counted
     in `Bridge.stats().lost` and logged. That the target has ended is noticed with the next message, which is lost then.
-    It keeps its script alive. Headers go from topic to topic.
+    It keeps its script alive. Headers go from topic to topic. What comes from a durable subscription is acknowledged when the target has
+    taken it.
 
     Raises TypeError, BadTopic.
 
@@ -100,6 +102,8 @@ def bridge(source: Source, target: Target) -> Bridge:
         source = owned = subscribe(source)
     elif not isinstance(source, Connection | Session | UdpSocket | Group | Subscription):
         raise TypeError(f"source must be something to receive from, or a topic, not {type(source).__name__}")
+    elif isinstance(source, Subscription) and source._actor.durable is not None:
+        send = partial(_acknowledged, send)
     finish = _nothing if owned is None else owned.close
     name = f"bridge from {_named(source)} to {to}"
     try:
@@ -132,6 +136,14 @@ def _publish(topic: str, message: Message) -> int:
 def _send(target: Connection | Client | Group, message: Message) -> int:
     target.send(message, timeout=None)
     return 0
+
+
+def _acknowledged(send: Callable[[Message], int], message: Message) -> int:
+    passed_over = send(message)
+    assert isinstance(message, TopicMessage)
+    with contextlib.suppress(BusError):  # then it comes again, and is forwarded again
+        message.ack()
+    return passed_over
 
 
 def _named(end: Any) -> str:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
@@ -17,7 +18,7 @@ import bus
 from actors.errors import NotDurable
 from adapters.nats import jetstream
 from adapters.nats.engine import NatsEngine
-from adapters.nats.jetstream import JetStream, Refused
+from adapters.nats.jetstream import JetStream, Refused, stream_name
 from tests.bus.peers import WAIT, InThread, until
 from tests.natsserver import NatsServer
 
@@ -250,3 +251,14 @@ def test_killed_under_load_everything_stored_arrives(own_nats_server: NatsServer
     for name in range(4):
         mine = [text for text in first_times if text.startswith(f"{name} ")]
         assert mine == sorted(mine)
+
+
+def test_a_bridge_acknowledges_what_its_target_has_taken(opened: bus.Topics, topic: str) -> None:
+    there = topic.replace(".", "-")
+    for number in range(3):
+        bus.publish(topic, f"{number}", durable=True)
+    with bus.subscribe(there) as target, bus.subscribe(topic, durable="bridge") as source, bus.bridge(source, there) as bridge:
+        assert [take(target).text for _ in range(3)] == ["0", "1", "2"]
+        known = partial(api(opened).call, f"CONSUMER.INFO.{stream_name(topic)}.bridge")
+        until(lambda: known()["ack_floor"]["consumer_seq"] == 3)
+        assert bridge.stats().lost == 0
