@@ -63,6 +63,20 @@ def check_cluster(name: str) -> str:
     return name
 
 
+def told_by(answer: TopicMessage) -> Node | None:
+    """The node that answered; None if it could not, or what it said is none: who speaks there may be of another version."""
+    if ERROR in answer.headers:
+        return None
+    try:
+        match answer.json():
+            case {"id": str(id), "address": str(address), "clients": int(clients)}:
+                return Node(id, address, clients)
+    except ValueError:
+        pass
+    log.warning("what was to be a node of %s says something else", answer.topic)
+    return None
+
+
 class Cluster:
     """One server's part in a cluster. See the module."""
 
@@ -126,8 +140,8 @@ class Cluster:
         try:
             self._engine.publish(self._subject, b"", self._headers | {ASKED: "nodes"}, inbox, timeout)
             while len(found) != expected and (answer := box.get(deadline)) is not None:
-                if ERROR not in answer.headers:
-                    found.append(Node(**answer.json()))
+                if (node := told_by(answer)) is not None:
+                    found.append(node)
         except BusError as exc:
             log.warning("only those nodes of cluster %s are known that answered before this: %s", self.name, exc)
         finally:

@@ -12,8 +12,9 @@ import pytest
 
 import bus
 from actors import topics
-from actors.cluster import SUBJECT
+from actors.cluster import SUBJECT, told_by
 from actors.topicbox import TopicBox
+from actors.topics import TopicMessage
 from tests.bus.peers import WAIT, InThread, until
 
 
@@ -208,3 +209,13 @@ def test_a_node_asked_by_somebody_else_answers_what_it_is() -> None:
             assert bus.Node(**answer.json()) == one.nodes(0)[0]
         finally:
             engine.unsubscribe("answers", None, box)
+
+
+@pytest.mark.parametrize("answer", [b"", b"\xff", b"[]", b'{"id": "a", "address": "b"}', b'{"id": "a", "address": "b", "clients": "3"}'])
+def test_what_is_no_node_is_none(answer: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    assert told_by(TopicMessage(answer, "here")) is None
+    assert "here says something else" in caplog.text
+
+
+def test_a_node_of_a_later_version_may_say_more() -> None:
+    assert told_by(TopicMessage(b'{"id": "a", "address": "b", "clients": 3, "since": 1}', "here")) == bus.Node("a", "b", 3)
