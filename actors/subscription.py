@@ -214,4 +214,5 @@ def in_use(engine: Engine) -> str:
     topics = {actor.mailbox.topic for actor in actors if actor.engine is engine}
     if not topics:
         return ""
-    return f"there are subscriptions or responders already ({', '.join(sorted(topics)[:3])}); open it before the first one"
+    names = ", ".join(sorted(topics)[:3])
+    return f"there are subscriptions, responders or servers of a cluster already ({names}); open it before the first one"

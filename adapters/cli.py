@@ -50,7 +50,7 @@ def _run(given: list[str]) -> int:
         print(f"actorbus {bus.__version__}")
         return 0
     if wanted.command is None:
-        parser.error("what shall it do? `actorbus run script.py` runs a script")
+        parser.error("what shall it do? `actorbus run script.py` runs a script, `actorbus -h` tells the rest")
     for path in wanted.scripts:
         if problem := _unreadable(path):
             parser.error(problem)
