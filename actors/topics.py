@@ -272,7 +272,7 @@ def use(new: Engine, in_use: Callable[[Engine], str]) -> Engine | None:
     with _lock:
         before = engine
         if before is not None and (reason := in_use(before)):
-                raise EngineInUse(new.url, reason)
+            raise EngineInUse(new.url, reason)
         engine, _lost = new, None
         return before
 
@@ -288,6 +288,8 @@ def drop(ended: Engine) -> None:
 def end(timeout: float) -> bool:
     """Close the engine that there is; the next use makes another. Whether all that it had taken got out within `timeout` seconds."""
     global engine
+    if engine is None:  # who opens one this moment holds the lock as long as that takes, and an end has its own deadline
+        return True
     with _lock:
         before, engine = engine, None
     return before is None or before.close(timeout)

@@ -335,6 +335,30 @@ with bus.subscribe("a") as again:
     ]
 
 
+def test_shutdown_does_not_wait_for_who_opens_an_engine() -> None:
+    out = run_script("""
+import threading
+import bus
+from actors import topics
+
+begun, go_on = threading.Event(), threading.Event()
+
+def open_slowly():
+    begun.set()
+    go_on.wait()
+    return topics._embedded()
+
+topics.default(open_slowly)
+publishing = threading.Thread(target=bus.publish, args=("a", "b"))
+publishing.start()
+begun.wait()
+print(bus.shutdown())
+go_on.set()
+publishing.join()
+""")
+    assert out == "True\n"
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_fork_leaves_topics_to_the_parent() -> None:
     out = run_script("""
