@@ -1,6 +1,6 @@
 """A sensor that publishes what it measures, and answers how it is. With its listener: actorbus run examples/topic_*.py
 
-The same two scripts on two machines, with a NATS server between them: ACTORBUS_URL=nats://host:4222 actorbus run …
+The same two scripts on two machines, with a NATS server between them, the sensor first: actorbus run --bus nats://host:4222 …
 """
 
 import threading
