@@ -84,7 +84,8 @@ class Heartbeat:
             stream.break_off(Broken(stream.remote_address, reason))
             return
         outbox = stream.outbox
-        if outbox.bytes == self._last_sent and not len(outbox):  # what waits there is one, too, and its stall has a watchdog
+        # What waits there is one, too, and its stall has a watchdog. Behind our end there is none: the peer, who has heard it, awaits none.
+        if outbox.bytes == self._last_sent and not len(outbox) and not stream.halves.asked:
             outbox.append(self._beat_frame)
         self._last_sent = outbox.bytes
         stream.loop.call_later(self._interval, lambda: self._beat(stream))

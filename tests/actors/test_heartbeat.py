@@ -24,7 +24,8 @@ class Stream:
     def __init__(self, heart: Heartbeat) -> None:
         self.heart = heart
         self.state = State.OPEN
-        self.loop = self.outbox = self.reader = self
+        self.loop = self.outbox = self.reader = self.halves = self
+        self.asked = False  # for the end of our half
         self.gates = 0
         self.bytes = 0
         self.size = 0
@@ -74,6 +75,16 @@ def test_it_beats_where_nothing_else_was_sent(framing: Framing) -> None:
     stream.size = 1  # the peer does not read
     stream.pass_time()
     assert len(stream.beats) == 2
+
+
+def test_behind_our_own_end_it_does_not_beat_and_goes_on_judging() -> None:
+    stream = Stream(Heartbeat(LENGTH, 0.5))
+    stream.asked = True
+    stream.hear(LENGTH.frame(b"x"))
+    stream.pass_time(MISSES)
+    assert (stream.beats, stream.broken) == ([], None)
+    stream.pass_time()
+    assert stream.broken is not None
 
 
 @each_framing

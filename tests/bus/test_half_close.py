@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import bus
+from actors.heartbeat import MISSES
 from tests.bus.peers import WAIT, InThread, Peer, fill_up, pair, until
 from tests.bus.test_tls import tls_pair
 from tests.certificates import Certificate
@@ -59,6 +61,18 @@ def test_when_both_have_ended_the_connection_is_over_without_a_close(no_leaks: L
             conn.receive(timeout=WAIT)
         until(conn._actor.actor_stopped.is_set, "the actor ends")
         assert conn.close() is True
+
+
+def test_who_has_said_all_is_silent_and_not_given_up_for_it() -> None:
+    with bus.listen("tcp://127.0.0.1:0", heartbeat=0.05, half_open=True) as listener:
+        with bus.connect(f"tcp://{listener.address}", timeout=WAIT, heartbeat=0.05) as conn, next(listener) as peer:
+            conn.send_eof()
+            with pytest.raises(bus.PeerClosed):
+                peer.receive(timeout=WAIT)
+            heart: Any = conn._actor.framing  # type: ignore[union-attr]
+            until(lambda: heart.heard > 2 * MISSES)
+            peer.send("still there")
+            assert next(conn).text == "still there"
 
 
 def test_a_reset_behind_send_eof_is_told_as_one() -> None:
