@@ -288,7 +288,8 @@ def drop(ended: Engine) -> None:
 def end(timeout: float) -> bool:
     """Close the engine that there is; the next use makes another. Whether all that it had taken got out within `timeout` seconds."""
     global engine
-    if engine is None:  # who opens one this moment holds the lock as long as that takes, and an end has its own deadline
+    before = engine
+    if before is None:  # who opens one this moment holds the lock as long as that takes, and an end has its own deadline
         return True
     with _lock:
         before, engine = engine, None
