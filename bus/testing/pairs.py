@@ -32,6 +32,7 @@ def pair(
     stall_timeout: float | None = STALL_TIMEOUT,
     threads: Own = None,
     heartbeat: float | None = None,
+    half_open: bool = False,
 ) -> tuple[Connection, Connection]:
     """Two connections that are each other's peer, joined in memory: nothing listens, nobody else can connect.
 
@@ -55,6 +56,7 @@ def pair(
         outbox_messages=outbox_messages,
     )
     options["stall_timeout"] = check_timeout(stall_timeout, "stall_timeout")
+    options["half_open"] = half_open
     check_threads(threads)
     number = next(_numbers)
     names = (f"pair {number}, first end", f"pair {number}, second end")

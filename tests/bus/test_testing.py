@@ -80,6 +80,16 @@ def test_each_end_of_a_pair_has_a_heartbeat_of_its_own() -> None:
         assert theirs.receive(timeout=0) is None
 
 
+def test_the_ends_of_a_pair_can_say_all_one_after_the_other() -> None:
+    ours, theirs = bus.testing.pair(half_open=True)
+    with ours, theirs:
+        ours.send_eof()
+        with pytest.raises(bus.PeerClosed):
+            theirs.receive(timeout=WAIT)
+        theirs.send("still here")
+        assert received(ours) == "still here"
+
+
 def test_a_pair_has_the_limits_of_connections() -> None:
     ours, theirs = bus.testing.pair(max_size=100, mailbox_messages=2, outbox_bytes=1000, threads="own")
     with ours, theirs:
