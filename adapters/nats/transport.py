@@ -241,6 +241,8 @@ class Transport:
             self.loop.run_until_complete(_cancel_the_rest())
         finally:
             self.dropped = self.outgoing.abandon(reason)
+            if self.dropped:
+                log.warning("%d messages that were published are lost: %s", self.dropped, self.away or reason)
             self._fail_all(reason)
             asyncio.set_event_loop(None)
             self.loop.close()

@@ -88,7 +88,9 @@ def test_publishing_waits_when_all_that_is_kept_is_full(own_nats_server: NatsSer
         assert [receive(sub) for _ in range(11)] == [*(f"{number}" for number in range(10)), "waited"]
 
 
-def test_what_could_not_go_out_is_told_at_the_close(own_nats_server: NatsServer, no_leaks: object) -> None:
+def test_what_could_not_go_out_is_told_at_the_close(
+    own_nats_server: NatsServer, no_leaks: object, caplog: pytest.LogCaptureFixture
+) -> None:
     topics = bus.open(own_nats_server.url, timeout=WAIT)
     own_nats_server.kill()
     until(lambda: not topics.connected())
@@ -97,8 +99,10 @@ def test_what_could_not_go_out_is_told_at_the_close(own_nats_server: NatsServer,
     topics = bus.open(own_nats_server.url, timeout=WAIT)
     own_nats_server.kill()
     until(lambda: not topics.connected())
+    assert "are lost" not in caplog.text
     bus.publish("a", "lost")
     assert not topics.close(timeout=0.1)
+    assert "1 messages that were published are lost: the connection with nats://" in caplog.text
 
 
 def test_what_nobody_can_hold_back_any_longer_is_counted(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
