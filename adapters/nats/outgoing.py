@@ -99,8 +99,8 @@ class Outgoing:
     def _ring(self) -> None:
         if not self._woken:
             try:
+                self._woken = True  # first: the loop may have come, found that another turn took it all, and gone before `_wake` returns
                 self._wake()
-                self._woken = True
             except BaseException:
                 self._wake()  # interrupted in between: twice does no harm
                 raise

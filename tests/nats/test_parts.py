@@ -16,7 +16,7 @@ from actors.errors import BadAddress, Broken, Closed, ConnectFailed, ConnectTime
 from actors.topics import size_of
 from adapters.nats import causes, outgoing
 from adapters.nats.frames import delivery, publication
-from adapters.nats.outgoing import Outgoing
+from adapters.nats.outgoing import Op, Outgoing
 from adapters.nats.servers import Credentials, parse
 from adapters.nats.wire import REQUIRED_INSIDES
 from tests.bus.peers import InThread
@@ -167,6 +167,16 @@ def test_a_burst_wakes_once_and_comes_out_joined_and_in_order() -> None:
     assert wakes.queue.take() is None
     wakes.queue.send(b"next", None)
     assert wakes.count == 2
+
+
+def test_a_wake_up_that_comes_too_late_does_not_stand_for_the_next_one() -> None:
+    # The loop was awake and took the message before its sender came to wake it; woken for nothing, it sleeps again before `wake` returns.
+    wakes: list[bytes | Op | None] = []
+    queue = Outgoing("it", lambda: wakes.append(queue.take()), lambda: "")
+    queue._wake_up()
+    assert wakes == [None]
+    queue._wake_up()
+    assert wakes == [None, None]
 
 
 def test_what_is_written_in_one_go_is_bounded() -> None:
