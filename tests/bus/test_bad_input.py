@@ -70,6 +70,18 @@ class Scene:
             port = probe.getsockname()[1]
         return self._stack.enter_context(bus.join(f"udp://239.255.77.1:{port}", interface="127.0.0.1"))
 
+    @cached_property
+    def sub(self) -> bus.Subscription:
+        return self._stack.enter_context(bus.subscribe("bad.input"))
+
+    @cached_property
+    def responder(self) -> bus.Responder:
+        return self._stack.enter_context(bus.respond("bad.input", lambda message: message))
+
+    @cached_property
+    def bridge(self) -> bus.Bridge:
+        return self._stack.enter_context(bus.bridge("bad.input.in", "bad.input.out"))
+
     def closed(self, kind: str) -> Any:
         thing = getattr(self, kind)
         assert thing.close() in (True, False)
@@ -393,7 +405,58 @@ OTHERS = [
     *timeouts("shutdown", lambda s, value: bus.shutdown(value)),
 ]
 
-CASES = [*CONNECT, *LISTEN, *BIND, *JOIN, *SERVE, *CONNECTION, *LISTENER, *DATAGRAMS, *SERVER, *OTHERS]
+NO_TOPIC: list[tuple[Any, type[Exception]]] = [
+    (None, TypeError),
+    (5, TypeError),
+    (b"a", TypeError),
+    ("", bus.BadTopic),
+    ("a..b", bus.BadTopic),
+]
+
+
+def topics(of: str, call: Callable[[Any], object]) -> list[Case]:
+    return [Case(of, lambda s, topic=topic: call(topic), error, "") for topic, error in NO_TOPIC]  # type: ignore[misc]
+
+
+respond: Any = bus.respond
+
+TOPICS = [
+    *topics("publish", lambda topic: bus.publish(topic, "x")),
+    *messages("publish", lambda s, message: bus.publish("a", message)),
+    *timeouts("publish", lambda s, value: bus.publish("a", "x", timeout=value)),
+    *each("publish", [5, "a", {"a": 5}, {1: "a"}], lambda s, value: bus.publish("a", "x", headers=value), TypeError, "headers"),
+    Case("publish", lambda s: bus.publish("a", b"x" * (1024 * 1024 + 1)), bus.TooLarge, "1048577 bytes"),
+    Case("publish", lambda s: bus.publish("a", "x", durable=True), bus.NotDurable, "keeps no messages"),
+    *topics("subscribe", bus.subscribe),
+    *each("subscribe", [5, b"q"], lambda s, value: bus.subscribe("a", queue=value), TypeError, "queue"),
+    *each("subscribe", ["", "drop", None, 5], lambda s, value: bus.subscribe("a", overflow=value), ValueError, "overflow"),
+    *counts("subscribe", lambda s, **options: bus.subscribe("a", **options), "mailbox_messages", "mailbox_bytes"),
+    *topics("request", lambda topic: bus.request(topic, "x", timeout=BOUND)),
+    *messages("request", lambda s, message: bus.request("a", message, timeout=BOUND)),
+    *timeouts("request", lambda s, value: bus.request("a", "x", timeout=value)),
+    Case("request", lambda s: bus.request("nobody.there", "x", timeout=BOUND), bus.NoResponders, "nobody"),
+    *topics("respond", lambda topic: bus.respond(topic, lambda message: None)),
+    *each("respond", [None, "f", 5], lambda s, value: respond("a", value), TypeError, "callback must be callable"),
+    *counts("respond", lambda s, **options: respond("a", lambda message: None, **options), "mailbox_messages", "mailbox_bytes"),
+    *timeouts("Subscription.receive", lambda s, value: s.sub.receive(value)),
+    Case("Subscription.receive", lambda s: s.closed("sub").receive(timeout=0), bus.Closed, "was closed"),
+    *each("Subscription.when_ready", [None, 5], lambda s, value: s.sub.when_ready(value), TypeError, "call must be callable"),
+    *timeouts("Subscription.close", lambda s, value: s.sub.close(value), "linger"),
+    *timeouts("Responder.close", lambda s, value: s.responder.close(value), "linger"),
+    *each("open", [None, 5, b"embedded:"], lambda s, value: bus.open(value), TypeError, "url must be a str"),
+    *each("open", ["", "embedded", "http://x", "embedded:x"], lambda s, value: bus.open(value), bus.BadAddress, ""),
+    *timeouts("open", lambda s, value: bus.open("embedded:", timeout=value)),
+    *each("bridge", [None, 5], lambda s, value: bus.bridge(value, "a"), TypeError, "source"),
+    *each("bridge", [None, 5], lambda s, value: bus.bridge("a", value), TypeError, "target"),
+    Case("bridge", lambda s: bus.bridge("a", "b.*"), bus.BadTopic, "b.*"),
+    *timeouts("Bridge.wait", lambda s, value: s.bridge.wait(value)),
+    *timeouts("Bridge.close", lambda s, value: s.bridge.close(value)),
+    *timeouts("Server.nodes", lambda s, value: s.server.nodes(value)),
+    *timeouts("Server.count_all", lambda s, value: s.server.count_all(value)),
+    Case("Server.nodes", lambda s: s.server.nodes(timeout=0, expected=0), ValueError, "expected"),
+]
+
+CASES = [*CONNECT, *LISTEN, *BIND, *JOIN, *SERVE, *CONNECTION, *LISTENER, *DATAGRAMS, *SERVER, *OTHERS, *TOPICS]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{number}-{case}" for number, case in enumerate(CASES)])
@@ -437,6 +500,7 @@ def test_every_public_function_is_in_the_table() -> None:
     public = {name: getattr(bus, name) for name in bus.__all__}
     functions = {name for name, value in public.items() if inspect.isfunction(value) and inspect.signature(value).parameters}
     kinds = [bus.Connection, bus.Listener, bus.UdpSocket, bus.Group, bus.Client, bus.Server]
+    kinds += [bus.Subscription, bus.Responder, bus.Bridge]
     for kind in kinds:
         functions |= {
             f"{kind.__name__}.{name}"
