@@ -19,17 +19,18 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from threading import Lock
 from time import monotonic
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from actors.errors import BusError
 from actors.waiting import Waiter, current
 from actors.wakeup import Wakeup
 
-__all__ = ["MAX_BYTES", "MAX_MESSAGES", "Mailbox", "Nudge", "Parked"]
+__all__ = ["CANNOT", "MAX_BYTES", "MAX_MESSAGES", "Mailbox", "Nudge", "Parked"]
 
 MAX_MESSAGES = 10_000
 MAX_BYTES = 4 * 1024 * 1024  # with 64 KiB reads: sixty-odd reads ahead of the script
 ONE = (-1,)
+CANNOT: Any = object()  # what `direct` gives when the taking thread can't read the socket
 LOW_WATER = 4  # resumes below a quarter: fewer switches than at a half, and never an idle script
 
 T = TypeVar("T")
@@ -59,7 +60,8 @@ class Mailbox(Generic[T]):
     """A bounded, closable queue between one reader loop and any number of takers. See the module for what it guarantees.
 
     `weigh` gives an item's weight in bytes. `use_direct` gives it a `direct(waiter, deadline)` of a reader that lets the taking thread
-    read the socket itself. It returns whether it could (else the taker has to park), and an item if there was exactly one.
+    read the socket itself. It returns the item, if there was exactly one; None if there is something in the mailbox, or the time is over;
+    CANNOT if the taker has to park.
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class Mailbox(Generic[T]):
         self._paused = False
         self._pause = pause
         self._resume = resume
-        self._direct: Callable[[Waiter, float | None], tuple[bool, T | None]] | None = None
+        self._direct: Callable[[Waiter, float | None], T | None] | None = None
         self.awaited = self._waiters = list[Parked]()  # as `items`
         self._bell: Wakeup | None = None
         self.ended: BusError | None = None
@@ -178,24 +180,20 @@ class Mailbox(Generic[T]):
 
     def get(self, deadline: float | None) -> T | None:
         """The oldest item; None when the deadline passed. Raises the reason of the end once nothing is left."""
-        looked = False
         while True:
             if self._items or self.ended is not None or self._returned:
                 item = self.take()
                 if item is not None:
                     return item
-            if looked and deadline is not None and monotonic() >= deadline:
-                return None
-            looked = True
             waiter = current()
-            if self._direct is not None:
-                went, item = self._direct(waiter, deadline)
-                if item is not None:
-                    return item
-                if went:
-                    continue
-            if self.park(waiter):
-                waiter.wait(deadline, on=self)
+            item = CANNOT if self._direct is None else self._direct(waiter, deadline)
+            if item is CANNOT:
+                if self.park(waiter):
+                    waiter.wait(deadline, on=self)
+            elif item is not None:
+                return item
+            if deadline is not None and self.idle and monotonic() >= deadline:
+                return None
 
     def put_back(self) -> None:
         """What an interrupted taker handed to `keep` is there to be taken again. `keep` alone is safe; this makes others look."""
@@ -278,7 +276,7 @@ class Mailbox(Generic[T]):
                 self._bell.set()
             return True
 
-    def use_direct(self, direct: Callable[[Waiter, float | None], tuple[bool, T | None]]) -> None:
+    def use_direct(self, direct: Callable[[Waiter, float | None], T | None]) -> None:
         self._direct = direct
 
     def drain(self) -> list[T]:

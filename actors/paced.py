@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from actors.errors import Broken, BusError
 from actors.framing import Unparsed
 from actors.lane import Lane
+from actors.mailbox import CANNOT
 from actors.message import Message
 from actors.rate import TokenBucket
-from actors.reader import CANNOT, DELAYED
+from actors.reader import DELAYED
 from actors.streamreader import READ_SIZE, StreamReader
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class PacedLane(Lane):
         StreamReader.on_ready(self, mask)
         self.settle()
 
-    def direct(self, waiter: Waiter, deadline: float | None) -> tuple[bool, Any]:
+    def direct(self, waiter: Waiter, deadline: float | None) -> Any:
         return CANNOT
 
     # -- what comes in ------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from actors.errors import Broken
-from actors.mailbox import Mailbox
+from actors.mailbox import CANNOT, Mailbox
 from actors.poller import ERR, HUP, IN, OUT, interest
 from actors.waiting import READ, Waiter, current
 from actors.wakeup import PORTABLE
@@ -51,7 +51,6 @@ UNKNOWN = -2
 
 RETRY = 0.001
 READ_ON = 0.02  # when to look again for what TLS has to read, or to say
-CANNOT = (False, None)  # what `direct` says when the socket is not to be borrowed
 
 
 def _nothing() -> None:
@@ -95,7 +94,6 @@ class Reader:
         "mutex",
         "read_lock",
         "sock",
-        "sole",
         "thread",
         "write_lock",
     )
@@ -123,7 +121,6 @@ class Reader:
         self.loan: Loan | None = None
         self.closing = False
         self.dirty = False  # `fill` was interrupted between reading and delivering
-        self.sole: Any = None  # with `dirty`: the one item that was read and is not delivered yet
         self._flush = flush
         self._hung_up = hung_up
         self._mailbox = mailbox
@@ -153,6 +150,7 @@ class Reader:
         self.shut(PAUSED)
         loan = self.loan
         if loan is not None:
+            loan.borrower = None
             loan.waiter.unpark()  # it comes back to `direct`, and gives up
 
     def last_turn(self) -> bool:
@@ -217,11 +215,10 @@ class Reader:
 
     # -- direct read --------------------------------------------------------------------------------------------------
 
-    def direct(self, waiter: Waiter, deadline: float | None) -> tuple[bool, Any]:
+    def direct(self, waiter: Waiter, deadline: float | None) -> Any:
         """Wait for input on the caller's own thread and read it.
 
-        (False, None): the socket can't be borrowed, wait for the mailbox. (True, item): there was exactly this one. (True, None): look
-        into the mailbox.
+        CANNOT: the socket can't be borrowed, wait for the mailbox. None: look into the mailbox. An item: there was exactly this one.
         """
         loan = self.loan
         if loan is None or loan.borrower is not waiter:
@@ -231,7 +228,6 @@ class Reader:
         if self.gates & PAUSED:
             self.give_back()
             return CANNOT
-        item: Any = None
         mailbox: Any = self._mailbox
         try:
             with loan.lock:
@@ -239,20 +235,13 @@ class Reader:
                 if self.loan is loan and not (self.closing or mailbox.items or mailbox.ended or mailbox.returned):
                     loan.used = True
                     if self.dirty or waiter.wait(deadline, self.fd, READ, mailbox):
-                        self.fill_one()
-                        if self.dirty:
-                            # Stores only: the item is in `sole` or in `item`.
-                            item, self.sole = self.sole, None
-                            self.dirty = False
-            if loan.unswept or mailbox.awaited:
-                self._leave(loan)
-            return True, item
+                        self.fill()
         except BaseException:
-            if item is not None:
-                mailbox.keep(item)
-                mailbox.put_back()
             self._leave(loan)
             raise
+        if loan.unswept or mailbox.awaited:
+            self._leave(loan)
+        return None
 
     def _leave(self, loan: Loan) -> None:
         """A direct read is over: see to it that somebody reads for others who wait, and for the script when it does not come back."""
@@ -261,10 +250,6 @@ class Reader:
             loan.unswept = False
         if self._mailbox is not None:
             self._mailbox.share()
-
-    def fill_one(self) -> None:
-        """`fill` for a direct read: may leave a single item in `sole`, with `dirty` set, instead of delivering it."""
-        self.fill()
 
     def _lend(self, waiter: Waiter) -> Loan | None:
         if PORTABLE:
@@ -365,6 +350,7 @@ class Reader:
             return
         loan = self.loan  # after `closing`: a borrower that we do not see here sees `closing`
         if loan is not None:
+            loan.borrower = None
             loan.waiter.unpark()
         if not self.revoke() or not self.read_lock.acquire(False):
             self.thread.call_later(RETRY, self.release)

@@ -46,6 +46,8 @@ LONGEST = 86_400.0  # one poll at most a day: its argument is a C int of millise
 NUMBERS = frozenset((float, int))
 TIMEOUT_MAX = threading.TIMEOUT_MAX
 
+_usual: float | None = 5.0  # what was checked last: a script gives the same object again and again
+
 
 def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
     """The timeout as given if it is one: None, or seconds >= 0 as int or float. Else TypeError or ValueError, naming it."""
@@ -60,10 +62,15 @@ def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
 
 def deadline_after(timeout: float | None, name: str = "timeout") -> float | None:
     """The time of `time.monotonic` at which a checked timeout ends; None for never."""
-    if type(timeout) in NUMBERS and 0 <= timeout <= TIMEOUT_MAX:  # type: ignore[operator]
-        return monotonic() + timeout  # type: ignore[operator]
-    timeout = check_timeout(timeout, name)
-    return None if timeout is None else monotonic() + timeout
+    global _usual
+    if timeout is not _usual:
+        checked = check_timeout(timeout, name)
+        if checked is None:
+            return None
+        if checked is timeout and type(timeout) in NUMBERS:  # a subclass could change its value
+            _usual = timeout
+        timeout = checked
+    return monotonic() + timeout  # type: ignore[operator]
 
 
 def remaining(deadline: float | None) -> float | None:
@@ -146,12 +153,20 @@ class Waiter:
 
         Raises KeyboardInterrupt when the thread was interrupted, DeadlinePassed when its scope's time is over.
         """
-        timeout = self._begin(deadline)
-        self.on = on
-        if self._poller is None and not self.equip():
-            return self._select(timeout, fd, events)
+        if deadline is None or self._interrupted or self.limit is not None or self.host is not None:
+            timeout = self._begin(deadline)
+        else:
+            timeout = deadline - monotonic()
+            if timeout > self._longest:
+                timeout = self._longest
+            elif timeout < 0.0:
+                timeout = 0.0
         if fd != self._fd or events != self._events:
+            if not self.equip():
+                self.on = on
+                return self._select(timeout, fd, events)
             self._watch(fd, events)
+        self.on = on
         ready = self._poll(timeout * 1000.0)
         self.on = None
         if ready == self._alone:
@@ -167,7 +182,7 @@ class Waiter:
         return len(ready) == 2
 
     def _begin(self, deadline: float | None) -> float:
-        """For how many seconds to wait now."""
+        """For how many seconds to wait now; the long way of it, for who does not just wait until a deadline of its own."""
         if self.limit is not None and (deadline is None or deadline > self.limit[0]):
             deadline, seconds = self.limit
             if monotonic() >= deadline:
