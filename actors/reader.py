@@ -18,6 +18,7 @@ order: the right to read, mailbox or outbox, mutex.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 from threading import Lock
@@ -359,6 +360,7 @@ class Reader:
             with self.write_lock, self.mutex:
                 self.thread.unregister(self)
                 self.fd = -1
-                self.sock.close()
+                with contextlib.suppress(OSError):  # somebody else has closed the number
+                    self.sock.close()
         finally:
             self.read_lock.release()

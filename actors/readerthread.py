@@ -17,6 +17,7 @@ owns the rest.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from actors import crew, keeper, waiting
 from actors.poller import make_poller
+from actors.reader import ENDED
 from actors.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -125,9 +127,17 @@ class ReaderThread:
 
     def modify(self, reader: Reader, mask: int) -> None:
         if self._poller.thread_safe:
-            self._poller.modify(reader.fd, mask)
+            try:
+                self._poller.modify(reader.fd, mask)
+            except OSError as exc:  # somebody else in this process has closed the number: a stray os.close, as a rule
+                self.call_soon(partial(self._lost, reader, exc))
         else:
             self.call_soon(partial(self._apply, reader))
+
+    def _lost(self, reader: Reader, exc: OSError) -> None:
+        if not reader.closing and not reader.gates & ENDED:
+            log.error("descriptor %d of %r is not ours any more: %s", reader.fd, reader.sock, exc)
+            reader.crashed(exc)
 
     def _apply(self, reader: Reader) -> None:
         with reader.mutex:
@@ -139,7 +149,8 @@ class ReaderThread:
 
     def unregister(self, reader: Reader) -> None:
         if self._readers.pop(reader.fd, None) is not None:
-            self._poller.unregister(reader.fd)
+            with contextlib.suppress(OSError):  # see `modify`
+                self._poller.unregister(reader.fd)
         self.lent.discard(reader)
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
