@@ -13,6 +13,7 @@ what is left over. So a reader that is interrupted between reading and parsing h
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __all__ = [
     "tls_hint",
 ]
 
+HEADER = Struct(">I")
 TEXT_MARK = 0x81  # a whole text frame of a WebSocket, the one framing that marks text
 
 
@@ -181,7 +183,7 @@ class _Length(_Stateless):
         messages: list[bytes] = []
         start = 0
         while size - start >= 4:
-            end = start + 4 + int.from_bytes(data[start : start + 4], "big")
+            end = start + 4 + HEADER.unpack_from(data, start)[0]
             if end - start - 4 > max_size:
                 hint = tls_hint(b"" if start else data)
                 raise FrameTooLarge(f"a frame of {end - start - 4} bytes is over max_size={max_size}{hint}", messages)

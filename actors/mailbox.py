@@ -11,10 +11,15 @@ Guarantees
 
 Every field belongs to `_lock`; `pause` and `resume` are called while it is held, so that their order is the order of the decisions (a pause
 that overtakes a resume is the lost wake-up). Lock order: mailbox, then the reader's mutex.
+
+One thing goes without the lock, because half of what taking a message costs would be that. CPython with its global lock switches threads
+where it looks for signals, too: so what stands between two calls is one step for all. While `quick`, `take` is such a step. Who changes
+anything else that taking touches makes `quick` false first, under the lock, and looks at the mailbox after that.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from threading import Lock
@@ -31,6 +36,7 @@ MAX_MESSAGES = 10_000
 MAX_BYTES = 4 * 1024 * 1024  # with 64 KiB reads: sixty-odd reads ahead of the script
 ONE = (-1,)
 CANNOT: Any = object()  # what `direct` gives when the taking thread can't read the socket
+LOCKED = getattr(sys, "_is_gil_enabled", lambda: True)()
 LOW_WATER = 4  # resumes below a quarter: fewer switches than at a half, and never an idle script
 
 T = TypeVar("T")
@@ -81,6 +87,7 @@ class Mailbox(Generic[T]):
         self.returned = self._returned = list[T]()  # taken and put back by an interrupted taker, who cannot wait for the lock
         self.keep = self._returned.append  # one C call: in an `except` nothing can come before it
         self._keeping = True  # until `close`
+        self.quick = LOCKED and not lossy  # see the module: there is nothing to look after but the queue itself
         self._bytes = 0  # may drift by an interrupted put; an empty mailbox sets it right
         self._weigh = weigh
         self._max_items = max_items
@@ -124,9 +131,10 @@ class Mailbox(Generic[T]):
             self._bytes += weight
             items.extend(batch)  # the one call that moves the batch
             if len(items) >= self._max_items or self._bytes >= self._max_bytes:
+                self.quick = False  # and only now nobody takes; whoever pauses an empty mailbox waits for ever
                 if self._lossy:
                     self._drop_oldest()
-                elif not self._paused:
+                elif not self._paused and (len(items) >= self._max_items or self._bytes >= self._max_bytes):
                     self._pause()
                     self._paused = True  # after the call, as in `_maybe_resume`
             if self._waiters:
@@ -151,10 +159,18 @@ class Mailbox(Generic[T]):
 
     def take(self) -> T | None:
         """The oldest item, without waiting; None when there is none. Raises the reason of the end once nothing is left."""
+        items = self._items
+        if self.quick and items and not self._returned:
+            item = items[0]
+            weight = self._weigh(item)
+            if self.quick and items and items[0] is item and not self._returned:  # type: ignore[redundant-expr]  # still: that was a call
+                del items[0]
+                self._bytes -= weight
+                return item
         taken: T | None = None
         try:
             with self._lock:
-                items = self._items
+                self.quick = False
                 if self._returned:
                     self._accept_returned()
                 if items:
@@ -170,6 +186,7 @@ class Mailbox(Generic[T]):
                     taken = item
                 elif self.ended is not None:
                     raise self.ended.again()
+                self.quick = LOCKED and not (self._lossy or self._paused or self._bell is not None or self.ended is not None)
             return taken  # no call may stand between here and the caller's store
         except BaseException:
             # Leaving the lock is a call, so an interrupt can come right after it. The first call here undoes the taking.
@@ -208,9 +225,9 @@ class Mailbox(Generic[T]):
         returned = self._returned
         if self._keeping:
             while returned:
-                weight = self._bytes + self._weigh(returned[-1])
+                weight = self._weigh(returned[-1])
                 self._items.extendleft(map(returned.pop, ONE))
-                self._bytes = weight
+                self._bytes += weight
         else:
             returned.clear()
 
@@ -266,6 +283,7 @@ class Mailbox(Generic[T]):
         with self._lock:
             if self.ended is not None and (keep or isinstance(self.ended, type(reason))):
                 return False
+            self.quick = False
             self.ended = reason
             if not keep:
                 self._keeping = False
@@ -282,6 +300,7 @@ class Mailbox(Generic[T]):
     def drain(self) -> list[T]:
         """Take out everything that is in now."""
         with self._lock:
+            self.quick = False
             items = list(self._items)
             self._items.clear()
             return items
@@ -290,6 +309,7 @@ class Mailbox(Generic[T]):
         """A descriptor that is readable while `get` would not wait. From the first call on, `direct` is no longer asked."""
         with self._lock:
             if self._bell is None:
+                self.quick = False
                 self._bell = Wakeup()
                 self._direct = None
                 if not self.idle:

@@ -19,14 +19,13 @@ the message, also when the publisher was interrupted. Lock order: mailbox, then 
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable
 from threading import Lock
 from time import monotonic
 from typing import Literal
 
 from actors.errors import BusError, NotSent
-from actors.mailbox import LOW_WATER, MAX_BYTES, MAX_MESSAGES, Mailbox, Nudge, Parked
+from actors.mailbox import LOCKED, LOW_WATER, MAX_BYTES, MAX_MESSAGES, Mailbox, Nudge, Parked
 from actors.topics import APIECE, TopicMessage, after_loss
 from actors.waiting import current, deadline_after
 
@@ -36,7 +35,6 @@ log = logging.getLogger("actorbus.topics")
 
 Overflow = Literal["drop_oldest", "drop_newest", "wait"]
 
-LOCKED = getattr(sys, "_is_gil_enabled", lambda: True)()
 CAREFUL = -1  # no message is that light
 
 

@@ -19,7 +19,7 @@ from threading import Lock, get_ident
 from typing import Any
 
 from actors.errors import BusError, NotSent
-from actors.topicbox import LOCKED
+from actors.mailbox import LOCKED
 from actors.waiting import Waiter, current, deadline_after, remaining
 
 __all__ = ["MAX_BYTES", "MAX_MESSAGES", "SLICE_BYTES", "Op", "Outgoing"]

@@ -96,6 +96,7 @@ class _Thread:
 
     def reset(self) -> None:
         self.started = self.finished = False
+        self.called = True  # since its last point
         self.untouched = True  # has not come to its first point
         self.wants: Awaited | None = None
         self.deadline: float | None = None
@@ -145,13 +146,21 @@ class _Step:
 
 
 class _Scheduler:
-    def __init__(self, bodies: Sequence[Callable[[Any], object]], files: frozenset[str], opcodes: bool, atomic_sections: bool) -> None:
+    def __init__(
+        self,
+        bodies: Sequence[Callable[[Any], object]],
+        files: frozenset[str],
+        opcodes: bool,
+        atomic_sections: bool,
+        between_calls: bool,
+    ) -> None:
         self.threads = [_Thread(index, body) for index, body in enumerate(bodies)]
         self.outside = _Thread(-1, lambda state: None)  # stands for setup and check
         self.outside.name = "setup or check"
         self.files = files
         self.opcodes = opcodes
         self.atomic_sections = atomic_sections
+        self.between_calls = between_calls
         self.seen: set[str] = set()
         self.tracers: dict[CodeType, Callable[[FrameType, str, Any], Any] | None] = {}
         self.done = allocate_lock()  # the main thread sleeps on this while a run is on
@@ -214,6 +223,14 @@ class _Scheduler:
         return self.turn or self.outside
 
     # What the running thread comes to.
+
+    def _may_switch(self, calls: bool) -> bool:
+        """Before the line that the thread comes to now, which calls something or not."""
+        me = self.turn
+        if me is None or not self.between_calls:
+            return True
+        called, me.called = me.called, calls
+        return called
 
     def traced_point(self) -> None:
         if self.turn is not None and not (self.atomic_sections and self.turn.holds):
@@ -413,7 +430,7 @@ class _Scheduler:
                 path = survey.locks.get(line)
                 if path is not None and isinstance(look_up(frame, path), Lock):
                     return on_line  # going in, the acquire is the point; going out, the next one will do
-                if line in survey.lines:
+                if line in survey.lines and self._may_switch(line in survey.calls):
                     self.traced_point()
                 if self.steps is not None:
                     self._record(frame)
@@ -440,6 +457,7 @@ def explore(
     max_decisions: int = 2_000,
     opcodes: bool = False,
     atomic_sections: bool = False,
+    between_calls: bool = False,
     replace: Mapping[str, object] | None = None,
     replay: Schedule | None = None,
 ) -> Report:
@@ -447,9 +465,10 @@ def explore(
 
     A run fails when a thread raises, when nobody can go on, when there is no end, and when `check`, called after the last thread ended,
     raises. `atomic_sections` takes what a thread does while it holds a lock for one step, unless it waits there: far fewer runs, and as
-    good wherever all that is shared belongs to a lock, and the lock is not `observed`. `replace` names what the primitives stand in for
-    meanwhile, {"package.module.Lock": Lock}. `replay` plays one schedule only. The threads are the same in every run: so are their
-    thread-locals.
+    good wherever all that is shared belongs to a lock, and the lock is not `observed`. `between_calls` takes the lines up to and with the
+    next one that calls something for one step: CPython with its global lock does, and code may rely on it. `replace` names what the
+    primitives stand in for meanwhile, {"package.module.Lock": Lock}. `replay` plays one schedule only. The threads are the same in every
+    run: so are their thread-locals.
     """
     if opcodes and not OPCODES_REPORTED:
         raise NotImplementedError("this Python does not report every opcode of a call each time")
@@ -460,7 +479,7 @@ def explore(
         if gc.isenabled():  # a finaliser in the middle of a run would be a step no schedule knows of
             gc.disable()
             undo.callback(gc.enable)
-        scheduler = _Scheduler(threads, files, opcodes, atomic_sections)
+        scheduler = _Scheduler(threads, files, opcodes, atomic_sections, between_calls)
         undo.callback(scheduler.close)
         primitives.bind(scheduler)
         undo.callback(primitives.bind, None)

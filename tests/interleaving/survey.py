@@ -39,10 +39,24 @@ class Survey:
         "SWAP",
     )
 
+    # A `with` calls, going in and coming out; an iterator, `in` and the operators may run code of somebody's, so they are calls here.
+    SWITCHING = (
+        "BEFORE_WITH",
+        "CALL",
+        "COMPARE_OP",
+        "CONTAINS_OP",
+        "FOR_ITER",
+        "JUMP_BACKWARD",
+        "POP_JUMP_BACKWARD",
+        "WITH_EXCEPT",
+        "YIELD",
+    )
+
     def __init__(self, code: CodeType) -> None:
         line_at = {offset: line for start, end, line in code.co_lines() for offset in range(start, end, 2)}
         self.offsets: dict[int, str] = {}
         self.lines: set[int] = set()
+        self.calls: set[int] = set()  # lines after which CPython may switch, having its global lock
         self.locks: dict[int, list[str]] = {}  # line of a `with a.b:`, and ["a", "b"]
         path: list[str] = []
         for instruction in dis.get_instructions(code):
@@ -55,6 +69,8 @@ class Survey:
                 self.offsets[instruction.offset] = name
                 if line is not None:
                     self.lines.add(line)
+            if line is not None and name.startswith(self.SWITCHING):
+                self.calls.add(line)
             if name == "BEFORE_WITH" and path and line is not None:
                 self.locks.setdefault(line, path)
             if name == "LOAD_ATTR" and path:
