@@ -237,12 +237,12 @@ class Reader:
                     loan.used = True
                     if self.dirty or waiter.wait(deadline, self.fd, READ, mailbox):
                         self.fill()
+            if loan.unswept or mailbox.awaited:
+                self._leave(loan)
+            return None
         except BaseException:
             self._leave(loan)
             raise
-        if loan.unswept or mailbox.awaited:
-            self._leave(loan)
-        return None
 
     def _leave(self, loan: Loan) -> None:
         """A direct read is over: see to it that somebody reads for others who wait, and for the script when it does not come back."""
