@@ -8,12 +8,15 @@ in one place each.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from threading import RLock
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from threading import RLock, get_ident
+from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from actors.errors import Broken, EngineInUse, TooLarge
+from actors.answer import Answer
+from actors.errors import Broken, ConnectTimeout, EngineInUse, TooLarge
 from actors.message import Message, Sendable, encode
 from actors.subjects import check_headers
 
@@ -35,6 +38,7 @@ __all__ = [
     "drop",
     "end",
     "engine",
+    "opening",
     "topic_message",
     "use",
 ]
@@ -227,41 +231,89 @@ def check_size(topic: str, payload: bytes, headers: Headers, limit: int) -> None
 
 # -- which engine there is ------------------------------------------------------------------------------------------------
 
-_lock = RLock()  # held while an engine is opened because of the environment
+OPEN_TIMEOUT = 10.0  # seconds to connect in
+
+_lock = RLock()  # owns what follows, and nobody waits while he has it; a signal handler may need it, too
 engine: Engine | None = None  # see `current`
 _lost: Broken | None = None
+_turn: _Turn | None = None  # of the thread that opens an engine
 
 
-def _embedded() -> Engine:
+class _Turn(Answer[bool]):
+    """What others wait for while a thread opens an engine."""
+
+    __slots__ = ("thread",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = get_ident()
+
+
+def _embedded(deadline: float | None) -> Engine:
     from actors.embedded import EmbeddedEngine
 
     return EmbeddedEngine()
 
 
-_opener = _embedded
+_opener: Callable[[float | None], Engine] = _embedded
 
 
-def current() -> Engine:
+def current(deadline: float | None = None) -> Engine:
     """The engine of this process: the embedded one, unless another was put in its place. The first call makes it, and then it is
-    in `engine`.
+    in `engine`. Where that has to connect, it takes until the deadline, and `OPEN_TIMEOUT` at most.
     """
-    return engine or _first()
+    return engine or _first(deadline)
 
 
-def default(opener: Callable[[], Engine]) -> None:
-    """What makes the engine when topics are first used and none was opened; without it that is the embedded one."""
+def default(opener: Callable[[float | None], Engine]) -> None:
+    """What makes the engine, until a deadline, when topics are first used and none was opened; without it that is the embedded one."""
     global _opener
     _opener = opener
 
 
-def _first() -> Engine:
+def _first(deadline: float | None) -> Engine:
     global engine
-    with _lock:
-        if engine is None:
+    latest = monotonic() + OPEN_TIMEOUT
+    until = latest if deadline is None else min(latest, deadline)
+    with opening("the engine behind the topics", until):
+        found = engine
+        if found is None:
             if _lost is not None:
                 raise _lost.again()
-            engine = _opener()
-        return engine
+            engine = found = _opener(until)
+        return found
+
+
+@contextmanager
+def opening(address: str, deadline: float | None) -> Iterator[None]:
+    """Within, the calling thread is the only one that opens an engine or puts one in place; others wait here for their turn, as every wait
+    does: until their own deadline, and Ctrl-C ends it. Raises ConnectTimeout, and EngineInUse for a thread that is within already.
+    """
+    global _turn
+    mine = _Turn()
+    try:
+        while (before := _take(mine)) is not mine:
+            if before.thread == mine.thread:
+                raise EngineInUse(address, "this thread is about to open one")
+            if before.wait(deadline) is None:
+                raise ConnectTimeout(address, "another thread was opening it, or another one, all that time")
+        yield
+    finally:
+        if _turn is mine:
+            _turn = None  # a store with no call before it: no interrupt leaves the turn with a thread that has gone on
+        try:
+            mine.set(True)
+        except BaseException:
+            mine.set(True)  # interrupted: once more, so that nobody waits on
+            raise
+
+
+def _take(mine: _Turn) -> _Turn:
+    """Whose turn it is; ours, if it was nobody's."""
+    global _turn
+    with _lock:
+        _turn = _turn or mine
+        return _turn
 
 
 def use(new: Engine, in_use: Callable[[Engine], str]) -> Engine | None:
@@ -288,17 +340,15 @@ def drop(ended: Engine) -> None:
 def end(timeout: float) -> bool:
     """Close the engine that there is; the next use makes another. Whether all that it had taken got out within `timeout` seconds."""
     global engine
-    before = engine
-    if before is None:  # who opens one this moment holds the lock as long as that takes, and an end has its own deadline
-        return True
     with _lock:
         before, engine = engine, None
     return before is None or before.close(timeout)
 
 
 def _after_fork() -> None:
-    global _lock, engine, _lost
+    global _lock, _turn, engine, _lost
     _lock = RLock()
+    _turn = None
     if engine is not None and not engine.url.startswith("embedded:"):
         _lost = Broken(engine.url, BEFORE_FORK)
     engine = None

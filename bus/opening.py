@@ -15,7 +15,7 @@ from actors.embedded import EmbeddedEngine
 from actors.errors import BadAddress, BusError, Closed, EngineInUse
 from actors.subscription import TopicActor, in_use
 from actors.topics import Engine
-from actors.waiting import check_timeout, deadline_after
+from actors.waiting import check_timeout, deadline_after, remaining
 from bus._siblings import HOME
 from bus.arguments import check_callable
 
@@ -29,7 +29,6 @@ __all__ = ["Topics", "open"]
 
 GROUP = "actorbus.engines"
 VARIABLE = "ACTORBUS_URL"
-OPEN_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 5.0
 
 
@@ -98,7 +97,7 @@ class Topics:
 def open(
     url: str,
     *,
-    timeout: float | None = OPEN_TIMEOUT,
+    timeout: float | None = topics.OPEN_TIMEOUT,
     on_state: Callable[[LinkState, BusError | None], object] | None = None,
     user: str | None = None,
     password: str | None = None,
@@ -135,12 +134,13 @@ def open(
     }  # fmt: skip
     options = {name: value for name, value in given.items() if value is not None}
     factory = _factory(url)
-    with _lock:
-        if _opened is not None:
-            return _share(url, options)
+    deadline = deadline_after(timeout)
+    with topics.opening(_shown(url), deadline):
+        if (shared := _share(url, options)) is not None:
+            return shared
         if topics.engine is not None and (reason := in_use(topics.engine)):
             raise EngineInUse(_shown(url), reason)
-        engine = factory(url, timeout=timeout, **options)
+        engine = factory(url, timeout=remaining(deadline), **options)
         try:
             return _put_in_place(engine, url, options)
         except BaseException:
@@ -157,22 +157,26 @@ class _Opened:
         self.holders = 1
 
 
-_lock = RLock()  # held while an engine is opened: who opens at the same time shares it, or hears that it is in use
+_lock = RLock()  # owns `_opened` and what is in it
 _opened: _Opened | None = None
 
 
-def _share(url: str, options: dict[str, Any]) -> Topics:
-    assert _opened is not None
-    if _opened.how != (url, options):
-        raise EngineInUse(_shown(url), f"{_opened.engine.url} is open already; close that first")
-    _opened.holders += 1
-    return Topics(_opened.engine)
+def _share(url: str, options: dict[str, Any]) -> Topics | None:
+    """What is open already; None if nothing is."""
+    with _lock:
+        if _opened is None:
+            return None
+        if _opened.how != (url, options):
+            raise EngineInUse(_shown(url), f"{_opened.engine.url} is open already; close that first")
+        _opened.holders += 1
+        return Topics(_opened.engine)
 
 
 def _put_in_place(engine: Engine, url: str, options: dict[str, Any]) -> Topics:
     global _opened
     before = topics.use(engine, in_use)
-    _opened = _Opened(engine, url, options)
+    with _lock:
+        _opened = _Opened(engine, url, options)
     if before is not None:
         before.close(CLOSE_TIMEOUT)
     return Topics(engine)
@@ -246,9 +250,9 @@ def _shown(url: str) -> str:
     return re.sub(r"//[^/@]*@", "//", url)
 
 
-def _default() -> Engine:
+def _default(deadline: float | None) -> Engine:
     url = os.environ.get(VARIABLE)
-    return _factory(url)(url, timeout=OPEN_TIMEOUT) if url else EmbeddedEngine()
+    return _factory(url)(url, timeout=remaining(deadline)) if url else EmbeddedEngine()
 
 
 def _after_fork() -> None:

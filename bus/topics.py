@@ -115,7 +115,7 @@ def request(topic: str, message: Sendable, timeout: float, *, headers: Mapping[s
     if seconds is None:
         raise TypeError("timeout must be a number of seconds, not None: who answers may never do so")
     deadline = monotonic() + seconds
-    engine = topics.current()
+    engine = topics.engine or topics.current(deadline)
     check_topic(topic)
     payload = encode(message)
     given = NO_HEADERS if headers is None else check_headers(headers)

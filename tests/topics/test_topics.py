@@ -343,10 +343,10 @@ from actors import topics
 
 begun, go_on = threading.Event(), threading.Event()
 
-def open_slowly():
+def open_slowly(deadline):
     begun.set()
     go_on.wait()
-    return topics._embedded()
+    return topics._embedded(deadline)
 
 topics.default(open_slowly)
 publishing = threading.Thread(target=bus.publish, args=("a", "b"))
