@@ -98,7 +98,7 @@ def _disown_link(link: LinkActor) -> None:
     """Its connection is an actor of its own."""
     link._lock = threading.Lock()
     link._waiters.clear()
-    link._states.clear()
+    link.teller.after_fork()
     link._dialler = None
     link.closed = Broken(link.remote_address, BEFORE_FORK)
     _disown_mailbox(link.mailbox, link.closed)

@@ -7,8 +7,8 @@ Guarantees
 - While there is no connection `send` waits, up to its deadline, and then nothing was taken.
 - `close` ends an attempt that is under way at once.
 
-A connection of a link is read on the reader thread alone. `_lock` owns `_waiters`, `_dialler`, `unconfirmed` and the queue of states; the
-rest is changed on the reader thread, `closed` set by whoever closes.
+A connection of a link is read on the reader thread alone. `_lock` owns `_waiters`, `_dialler` and `unconfirmed`; the rest is changed on the
+reader thread, `closed` set by whoever closes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import replace
 from random import random
 from threading import Lock, get_ident
 from time import monotonic
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from actors import crew, scope, waiting
 from actors.actor import Close, SocketActor, post
@@ -33,18 +33,16 @@ from actors.reader import ENDED, FULL
 from actors.readerthread import ReaderThread
 from actors.stats import Stats
 from actors.stream import LINGER, State, StreamActor
+from actors.telling import OnState, Teller
 from actors.waiting import Waiter, current, deadline_after
 
-__all__ = ["BACKOFF", "Dialled", "LinkActor", "LinkState", "pause_before"]
+__all__ = ["BACKOFF", "Dialled", "LinkActor", "pause_before"]
 
 log = logging.getLogger("actorbus.link")
 
 BACKOFF = (0.1, 10.0)  # seconds: the first pause, and the longest
-MAX_STATES = 100  # that wait to be told; the oldest go
 MAX_KEPT = 2 * MAX_BYTES  # of unconfirmed messages that nobody took
 PROVEN = 5.0  # a connection that lasted so long, or brought a message, was one: the next pause is the first one again
-
-LinkState = Literal["reconnecting", "connected", "closed"]
 
 
 def pause_before(attempt: int, backoff: tuple[float, float], chance: float) -> float:
@@ -80,9 +78,7 @@ class _Inlet:
 
 
 class LinkActor(SocketActor):
-    """See the module. `sock` is the first connection's, `dial(deadline)` makes another. `on_state(state, reason)` is called on a thread of
-    the engine, one call after the other.
-    """
+    """See the module. `sock` is the first connection's, `dial(deadline)` makes another. `on_state`: see `actors.telling`."""
 
     def __init__(
         self,
@@ -93,7 +89,7 @@ class LinkActor(SocketActor):
         dial: Callable[[float | None], Dialled],
         timeout: float | None,
         backoff: tuple[float, float] = BACKOFF,
-        on_state: Callable[[LinkState, BusError | None], object] | None = None,
+        on_state: OnState | None = None,
         mailbox_messages: int,
         mailbox_bytes: int,
         dedicated: bool = False,
@@ -104,12 +100,9 @@ class LinkActor(SocketActor):
         self._dial = dial
         self._timeout = timeout
         self._backoff = backoff
-        self._on_state = on_state
         self._lock = Lock()
         self._waiters: list[Waiter] = []
         self._dialler: int | None = None
-        self._states: deque[tuple[LinkState, BusError | None]] = deque(maxlen=MAX_STATES)
-        self._telling = False
         self._attempts = 0
         self._links = 0
         self._since = 0.0
@@ -125,6 +118,7 @@ class LinkActor(SocketActor):
         self.inlet = _Inlet(self)
         self.stream: StreamActor
         self._first = first
+        self.teller = Teller(on_state, self.scope, lambda: self.remote_address, log)
 
     def on_start(self) -> None:
         self._install(self._first)
@@ -241,7 +235,7 @@ class LinkActor(SocketActor):
         if self.closed is not None:  # just now, by a thread that saw the one before
             stream.close_from_outside(0.0)
         if self._links > 1:
-            self._tell("connected", None)
+            self.teller.tell("connected", None)
 
     def _lost(self, stream: StreamActor, reason: BusError) -> None:
         """Its descriptor goes, and with it the connection."""
@@ -276,7 +270,7 @@ class LinkActor(SocketActor):
     def _try_later(self, reason: BusError) -> None:
         self.why = reason
         log.info("no connection with %s: %s; trying again", self.remote_address, reason)
-        self._tell("reconnecting", reason)
+        self.teller.tell("reconnecting", reason)
         pause = pause_before(self._attempts, self._backoff, random())
         self._attempts += 1
         self.loop.call_later(pause, self._dial_apart)
@@ -314,35 +308,6 @@ class LinkActor(SocketActor):
             reason = failed
             self.loop.call_soon(lambda: None if self.closed is not None else self._try_later(reason))
 
-    # -- states, told one after the other on a spare thread -----------------------------------------------------------
-
-    def _tell(self, state: LinkState, reason: BusError | None) -> None:
-        if self._on_state is None:
-            return
-        with self._lock:
-            self._states.append((state, reason))
-            start = not self._telling
-            self._telling = True
-        if start and not crew.run(self._tell_all):
-            self._telling = False  # the next one tells this one, too
-
-    def _tell_all(self) -> None:
-        scope.enter(self.scope)
-        try:
-            while True:
-                with self._lock:
-                    if not self._states:
-                        self._telling = False
-                        return
-                    state, reason = self._states.popleft()
-                try:
-                    assert self._on_state is not None
-                    self._on_state(state, reason)
-                except BaseException:
-                    log.exception("on_state failed on %r for %s", state, self.remote_address)
-        finally:
-            scope.enter(None)
-
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def finish(self, reason: BusError) -> bool:
@@ -356,7 +321,7 @@ class LinkActor(SocketActor):
             self._wake()
         self.mailbox.close(reason)
         if first:
-            self._tell("closed", reason)
+            self.teller.tell("closed", reason)
         return first
 
     def close(self, linger: float = LINGER) -> bool:

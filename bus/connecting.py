@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from actors.connecting import connect_datagram, connect_stream, connect_unix, ends
 from actors.datagram import DatagramActor
-from actors.errors import BadAddress, BusError
+from actors.errors import BadAddress
 from actors.heartbeat import with_heartbeat
 from actors.http import PING_INTERVAL, PING_TIMEOUT
-from actors.link import BACKOFF, Dialled, LinkActor, LinkState
+from actors.link import BACKOFF, Dialled, LinkActor
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.outbox import MAX_MESSAGES as OUTBOX_MESSAGES
 from actors.sockets import set_user_timeout
 from actors.stream import MAX_SIZE, STALL_TIMEOUT, StreamActor
+from actors.telling import OnState
 from actors.waiting import check_timeout, deadline_after
 from bus.arguments import (
     VERBS,
@@ -73,7 +74,7 @@ def connect(
     server_hostname: str | None = None,
     reconnect: bool = False,
     backoff: tuple[float, float] = BACKOFF,
-    on_state: Callable[[LinkState, BusError | None], object] | None = None,
+    on_state: OnState | None = None,
     heartbeat: float | None = None,
     user_timeout: float | None = None,
     half_open: bool = False,

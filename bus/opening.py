@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -9,11 +10,13 @@ from importlib.metadata import EntryPoint, entry_points
 from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import unquote
 
 from actors import crew, hosting, scope, topics
 from actors.embedded import EmbeddedEngine
 from actors.errors import BadAddress, BusError, Closed, EngineInUse
 from actors.subscription import TopicActor, in_use
+from actors.telling import LinkState, OnState, Teller
 from actors.topics import Engine
 from actors.waiting import check_timeout, deadline_after, remaining
 from bus._siblings import HOME
@@ -23,9 +26,10 @@ if TYPE_CHECKING:
     import ssl
 
     from actors.certificates import Path
-    from actors.link import LinkState
 
 __all__ = ["Topics", "open"]
+
+log = logging.getLogger("actorbus.topics")
 
 GROUP = "actorbus.engines"
 VARIABLE = "ACTORBUS_URL"
@@ -44,8 +48,10 @@ class Topics:
 
     keeps_alive = False
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, opened: _Opened, teller: Teller) -> None:
+        self._opened = opened
+        self._engine = opened.engine
+        self._teller = teller
         self._scope = scope.current()
         self._closed = False
         if self._scope is not None:
@@ -74,10 +80,13 @@ class Topics:
             if self._closed:
                 return True
             self._closed = True
-            last = _leave(self._engine)
+            last = _leave(self._opened, self._teller)
         if self._scope is not None:
             self._scope.discard(self)
-        return _end(self._engine, CLOSE_TIMEOUT if seconds is None else seconds) if last else True
+        try:
+            return _end(self._engine, CLOSE_TIMEOUT if seconds is None else seconds) if last else True
+        finally:
+            self._teller.tell("closed", Closed(self.url))  # if the engine has not
 
     def close_soon(self) -> None:
         """Ask for the close and return at once."""
@@ -98,7 +107,7 @@ def open(
     url: str,
     *,
     timeout: float | None = topics.OPEN_TIMEOUT,
-    on_state: Callable[[LinkState, BusError | None], object] | None = None,
+    on_state: OnState | None = None,
     user: str | None = None,
     password: str | None = None,
     token: str | None = None,
@@ -111,10 +120,11 @@ def open(
     """Put another engine behind the topics of this process: `nats://host:4222` (needs `pip install actorbus[nats]`), or `embedded:`.
 
     From then on `publish`, `subscribe`, `request` and `respond` go there, until it is closed. Open it before the first subscription.
-    Scripts that open the same URL share it. Instead, the environment variable ACTORBUS_URL says what to open when topics are first used,
-    and `actorbus run --bus URL` opens it for the scripts.
+    Scripts that open the same URL with the same credentials share it. Instead, the environment variable ACTORBUS_URL says what to open when
+    topics are first used, and `actorbus run --bus URL` opens it for the scripts.
 
-    `timeout`: seconds until it has to be connected. `on_state(state, reason)` is called when the server is lost and when it is back.
+    `timeout`: seconds until it has to be connected. `on_state(state, reason)` is called with "connected", with
+    "reconnecting" and why when the server is lost, and in the end with "closed", for each that opened it on its own account.
     `user` and `password`, `token`, or `nkey` (a file with the seed) say who we are; `tls` (an `ssl.SSLContext`), or the files `ca`, `cert`
     and `key`, as for `connect`.
 
@@ -130,65 +140,94 @@ def open(
     check_callable(on_state, "on_state")
     given = {
         "user": user, "password": password, "token": token, "nkey": nkey,
-        "tls": tls, "cert": cert, "key": key, "ca": ca, "on_state": on_state,
+        "tls": tls, "cert": cert, "key": key, "ca": ca,
     }  # fmt: skip
     options = {name: value for name, value in given.items() if value is not None}
     factory = _factory(url)
     deadline = deadline_after(timeout)
+    teller = Teller(on_state, scope.current(), lambda: _shown(url), log)
     with topics.opening(_shown(url), deadline):
-        if (shared := _share(url, options)) is not None:
+        how = _how(url, options)
+        if (shared := _share(url, how, teller)) is not None:
             return shared
         if topics.engine is not None and (reason := in_use(topics.engine)):
             raise EngineInUse(_shown(url), reason)
-        engine = factory(url, timeout=remaining(deadline), **options)
+        opened = _Opened(how, teller)
+        engine = factory(url, timeout=remaining(deadline), on_state=opened.tell, **options)
         try:
-            return _put_in_place(engine, url, options)
+            return _put_in_place(engine, opened, teller)
         except BaseException:
             engine.close(0.0)
             raise
 
 
 class _Opened:
-    """The engine that was opened explicitly, how, and by how many."""
+    """The engine that was opened explicitly, how, and what tells its holders how it stands."""
 
-    def __init__(self, engine: Engine, url: str, options: dict[str, Any]) -> None:
-        self.engine = engine
-        self.how = (url, options)
-        self.holders = 1
+    engine: Engine
+
+    def __init__(self, how: dict[str, Any], first: Teller) -> None:
+        self.how = how
+        self.tellers = [first]
+        self._last: tuple[LinkState, BusError | None] | None = None
+
+    def join(self, teller: Teller) -> None:
+        with _lock:
+            self.tellers.append(teller)
+            if self._last is not None:
+                teller.tell(*self._last)
+
+    def tell(self, state: LinkState, reason: BusError | None) -> None:
+        """For the engine, on a thread of its own."""
+        with _lock:
+            self._last = state, reason
+            tellers = list(self.tellers)
+        for teller in tellers:
+            teller.tell(state, reason)
 
 
 _lock = RLock()  # owns `_opened` and what is in it
 _opened: _Opened | None = None
 
 
-def _share(url: str, options: dict[str, Any]) -> Topics | None:
+def _how(url: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What makes it the same when it is opened again: the URL, and who comes, wherever that was said."""
+    who, at, _ = url.partition("://")[2].rpartition("@")
+    user, colon, password = who.partition(":")
+    inside = {"user": unquote(user), "password": unquote(password)} if colon else {"token": unquote(user)}
+    named = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in options.items()}
+    return {"url": _shown(url), **(inside if at else {}), **named}
+
+
+def _share(url: str, how: dict[str, Any], teller: Teller) -> Topics | None:
     """What is open already; None if nothing is."""
     with _lock:
         if _opened is None:
             return None
-        if _opened.how != (url, options):
+        if _opened.how != how:
             raise EngineInUse(_shown(url), f"{_opened.engine.url} is open already; close that first")
-        _opened.holders += 1
-        return Topics(_opened.engine)
+        _opened.join(teller)
+        return Topics(_opened, teller)
 
 
-def _put_in_place(engine: Engine, url: str, options: dict[str, Any]) -> Topics:
+def _put_in_place(engine: Engine, opened: _Opened, teller: Teller) -> Topics:
     global _opened
     before = topics.use(engine, in_use)
+    opened.engine = engine
     with _lock:
-        _opened = _Opened(engine, url, options)
+        _opened = opened
     if before is not None:
         before.close(CLOSE_TIMEOUT)
-    return Topics(engine)
+    return Topics(opened, teller)
 
 
-def _leave(engine: Engine) -> bool:
-    """One holder less; whether it was the last."""
+def _leave(opened: _Opened, teller: Teller) -> bool:
+    """One holder less; whether it was the last. That one still hears from the engine how it ends."""
     global _opened
-    if _opened is None or _opened.engine is not engine:
+    if _opened is not opened:
         return False  # the library was shut down meanwhile
-    _opened.holders -= 1
-    if _opened.holders:
+    if len(opened.tellers) > 1:
+        opened.tellers.remove(teller)
         return False
     _opened = None
     return True
@@ -237,11 +276,13 @@ def _engines() -> dict[str, EntryPoint]:
     return found | {point.name: point for point in entry_points(group=GROUP)}
 
 
-def _embedded(url: str, *, timeout: float | None, **options: Any) -> Engine:
+def _embedded(url: str, *, timeout: float | None, on_state: OnState | None = None, **options: Any) -> Engine:
     if url != "embedded:":
         raise BadAddress(url, "the embedded engine has no address: it is embedded: and no more")
-    if set(options) - {"on_state"}:
-        raise ValueError(f"{min(set(options) - {'on_state'})} is for engines with a server, not for embedded:")
+    if options:
+        raise ValueError(f"{min(options)} is for engines with a server, not for embedded:")
+    if on_state is not None:
+        on_state("connected", None)
     return EmbeddedEngine()
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import ssl
 
     from actors.certificates import Path
-    from adapters.nats.engine import NatsEngine, OnState
+    from actors.telling import OnState
+    from adapters.nats.engine import NatsEngine
 
 __all__ = ["open"]
 

@@ -6,49 +6,39 @@ waits, and raises NotSent. `request` raises Broken at once. Subscriptions stay, 
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections import deque
 from collections.abc import Callable
 from itertools import count
 from secrets import token_hex
 from time import monotonic
 from typing import Any
 
-from actors import crew
 from actors.errors import Broken, BusError, NoResponders, RequestTimeout
 from actors.subjects import is_reserved
+from actors.telling import LinkState, OnState
 from actors.topicbox import TopicBox
 from actors.topics import NO_HEADERS, Headers, TopicMessage, topic_message
 from actors.waiting import deadline_after
 from adapters.nats.durable import Durables
 from adapters.nats.frames import publication
-from adapters.nats.transport import Ask, Interest, State, Transport
+from adapters.nats.transport import Ask, Interest, Transport
 from adapters.nats.wire import Wire
 
-__all__ = ["NatsEngine", "OnState"]
-
-log = logging.getLogger("actorbus.nats")
+__all__ = ["NatsEngine"]
 
 SUBSCRIBE_SECONDS = 10.0  # for the server to say that it has a subscription; it stands in any case
-MAX_STATES = 100  # that wait to be told; the oldest go
 STATUS, NO_RESPONDERS = "Status", "503"
 
 Accept = Callable[[Any], bool]
 NOBODY: tuple[None, Accept] = None, lambda message: False
 
-OnState = Callable[[State, BusError | None], object]
-
 
 class NatsEngine:
-    """See the module. `on_state(state, reason)` is called on a thread of the engine, one call after the other: "connected", "reconnecting"
+    """See the module. `on_state(state, reason)` is called on the loop's thread, and only passes the word on: "connected", "reconnecting"
     with why, "closed".
     """
 
     def __init__(self, connect: Callable[..., Transport], on_state: OnState | None = None) -> None:
         self._on_state = on_state
-        self._states: deque[tuple[State, BusError | None]] = deque(maxlen=MAX_STATES)
-        self._telling = threading.Lock()
         self._interests: dict[TopicBox, Interest] = {}
         self._confirming: dict[str, Ask[bool]] = {}
         self._asked: dict[str, tuple[Ask[TopicMessage], Accept]] = {}
@@ -175,29 +165,14 @@ class NatsEngine:
 
     # -- state and end --------------------------------------------------------------------------------------------------
 
-    def _tell(self, state: State, reason: BusError | None) -> None:
+    def _tell(self, state: LinkState, reason: BusError | None) -> None:
         if state == "connected":
             self.durables.connected()
         if state == "closed" and reason is not None:
             for box in [*self._interests, *self.durables.boxes()]:
                 box.end(reason)
         if self._on_state is not None:
-            self._states.append((state, reason))
-            crew.run(self._tell_all)
-
-    def _tell_all(self) -> None:
-        # Whoever holds the lock tells what comes meanwhile, too; the last one to look finds nothing.
-        with self._telling:
-            self._tell_each()
-
-    def _tell_each(self) -> None:
-        while self._states:
-            state, reason = self._states.popleft()
-            try:
-                assert self._on_state is not None
-                self._on_state(state, reason)
-            except BaseException:
-                log.exception("on_state failed on %r for %s", state, self.url)
+            self._on_state(state, reason)
 
     def close(self, timeout: float) -> bool:
         return self.transport.close(deadline_after(timeout))

@@ -26,6 +26,7 @@ from typing import Any, Generic, TypeVar
 
 from actors.answer import Answer
 from actors.errors import Broken, BusError, Closed, NotSent
+from actors.telling import OnState
 from actors.topics import BEFORE_FORK, MAX_PAYLOAD
 from actors.waiting import current, remaining
 from adapters.nats.loop import Loop
@@ -33,7 +34,7 @@ from adapters.nats.outgoing import Op, Outgoing
 from adapters.nats.servers import Servers
 from adapters.nats.wire import FLUSH_SECONDS, Wire
 
-__all__ = ["Ask", "Interest", "State", "Transport"]
+__all__ = ["Ask", "Interest", "Transport"]
 
 log = logging.getLogger("actorbus.nats")
 
@@ -44,7 +45,6 @@ HELD_BYTES = 64 * 1024 * 1024
 GOODBYE = 1.0  # seconds beyond the deadline, for the thread to say that it was over
 
 T = TypeVar("T")
-State = str
 
 
 class Ask(Answer["T | BusError"], Generic[T]):
@@ -102,7 +102,7 @@ class Transport:
         *,
         tls: ssl.SSLContext | None,
         name: str,
-        tell: Callable[[State, BusError | None], object],
+        tell: OnState,
         refused: Callable[[str], object],
     ) -> None:
         self.url = str(servers)

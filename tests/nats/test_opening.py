@@ -1,15 +1,20 @@
-"""Several threads open an engine at a time: each waits for its turn until its own deadline, and can be interrupted there."""
+"""Several open an engine: each waits for its turn until its own deadline and can be interrupted there, and hears how the engine stands."""
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import bus
 from actors import topics, waiting
-from tests.bus.peers import WAIT, InThread
+from bus.opening import _how
+from tests.bus.peers import WAIT, InThread, until
+from tests.natsserver import NatsServer
 
 
 @pytest.fixture
@@ -76,3 +81,80 @@ def test_who_opens_one_while_it_opens_one_is_told() -> None:
         bus.open("embedded:")
     with bus.open("embedded:"):
         bus.publish("a", "b")
+
+
+# -- who shares it ----------------------------------------------------------------------------------------------------------------
+
+
+class Heard(list[str]):
+    """What `on_state` was told."""
+
+    def __call__(self, state: str, reason: bus.BusError | None) -> None:
+        self.append(state)
+
+
+def test_each_holder_hears_on_its_own_account(own_nats_server: NatsServer) -> None:
+    first, second = Heard(), Heard()
+    url = own_nats_server.url
+    with bus.open(url, timeout=WAIT, on_state=first) as one, bus.open(url, timeout=WAIT, on_state=second) as two, bus.open(url):
+        until(lambda: (first, second) == (["connected"], ["connected"]), "who joins hears how it stands")
+        assert two.close()
+        until(lambda: second == ["connected", "closed"])
+        own_nats_server.kill()
+        until(lambda: first[-1] == "reconnecting")
+        assert one.close()
+        own_nats_server.start()
+    until(lambda: first == ["connected", "reconnecting", "closed"])
+    assert second == ["connected", "closed"]
+
+
+def test_one_that_joins_while_the_server_is_away_hears_so(own_nats_server: NatsServer) -> None:
+    heard = Heard()
+    with bus.open(own_nats_server.url, timeout=WAIT) as one:
+        own_nats_server.kill()
+        until(lambda: not one.connected())
+        with bus.open(own_nats_server.url, on_state=heard):
+            own_nats_server.start()
+            until(lambda: heard == ["reconnecting", "connected"])
+    until(lambda: heard[-1] == "closed")
+
+
+def test_the_embedded_engine_tells_the_same() -> None:
+    first, second = Heard(), Heard()
+    with bus.open("embedded:", on_state=first), bus.open("embedded:", on_state=second):
+        until(lambda: second == ["connected"])
+    until(lambda: (first, second) == (["connected", "closed"], ["connected", "closed"]))
+
+
+def test_a_callback_of_the_state_that_fails_is_logged_and_called_again(caplog: pytest.LogCaptureFixture) -> None:
+    heard = Heard()
+
+    def fail(state: str, reason: bus.BusError | None) -> None:
+        heard(state, reason)
+        raise OSError("it went wrong")
+
+    with bus.open("embedded:", on_state=fail):
+        pass
+    until(lambda: heard == ["connected", "closed"])
+    until(lambda: caplog.text.count("on_state failed on 'closed' for embedded:") == 1)
+
+
+@pytest.mark.parametrize(
+    ("inside", "named"),
+    [("ali:se%40same@", {"user": "ali", "password": "se@same"}), ("s%2Csame@", {"token": "s,same"})],
+)
+def test_who_comes_may_be_said_in_the_url_or_by_name(inside: str, named: dict[str, Any], tmp_path: Path) -> None:
+    config = json.dumps({"user": "ali", "password": "se@same"} if "user" in named else {"token": "s,same"})
+    with NatsServer(tmp_path, config=f"authorization {config}") as server:
+        both: list[tuple[str, dict[str, Any]]] = [(f"nats://{inside}{server.address}", {}), (server.url, named)]
+        for (first, options), (second, others) in (both, both[::-1]):
+            with bus.open(first, timeout=WAIT, **options) as one:
+                with bus.open(second, timeout=WAIT, **others):
+                    pass
+                assert one.connected()
+                with pytest.raises(bus.EngineInUse):
+                    bus.open(server.url, token="another one")
+
+
+def test_a_path_is_the_same_as_a_str_or_as_a_path() -> None:
+    assert _how("nats://here", {"nkey": Path("a")}) == _how("nats://here", {"nkey": "a"}) != _how("nats://here", {})

@@ -42,7 +42,7 @@ def test_one_that_is_open_is_left_by_its_last_holder() -> None:
     bus.publish("a", "still here")
     assert text(sub.receive(timeout=WAIT)) == "still here"
     with pytest.raises(bus.EngineInUse, match="embedded: is open already"):
-        bus.open("embedded:", on_state=print)
+        bus.open("embedded:", token="other")
     assert second.close()
     with pytest.raises(bus.Closed):
         sub.receive(timeout=WAIT)
