@@ -24,7 +24,7 @@ from actors.subjects import check_queue
 from actors.subscription import NoSocket, ResponderActor
 from actors.topicbox import TopicBox
 from actors.topics import ERROR, Engine, TopicMessage, check_size
-from actors.waiting import deadline_after
+from actors.waiting import deadline_after, remaining
 
 if TYPE_CHECKING:
     from actors.server import ServerActor
@@ -34,6 +34,7 @@ __all__ = ["Cluster", "Node", "PassedOn", "check_cluster"]
 log = logging.getLogger("actorbus.cluster")
 
 SUBJECT = "$ACTORBUS.cluster"  # which no script's wildcard hears
+NODES = "$ACTORBUS.cluster-nodes."  # where who asks for them is answered
 NODE, TEXT, ASKED = "Actorbus-Node", "Actorbus-Text", "Actorbus-Asked"
 
 PassedOn = Literal["taken", "queued", "skipped"]
@@ -64,14 +65,14 @@ def check_cluster(name: str) -> str:
 
 
 def told_by(answer: TopicMessage) -> Node | None:
-    """The node that answered; None if it could not, or what it said is none: who speaks there may be of another version."""
+    """The node that answered; None if it could not, or what it said is none: who speaks there may be of another version, or anybody."""
     if ERROR in answer.headers:
         return None
     try:
         match answer.json():
-            case {"id": str(id), "address": str(address), "clients": int(clients)}:
+            case {"id": str(id), "address": str(address), "clients": int(clients)} if clients >= 0 and clients is not True:
                 return Node(id, address, clients)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     log.warning("what was to be a node of %s says something else", answer.topic)
     return None
@@ -88,6 +89,7 @@ class Cluster:
         self._subject = f"{SUBJECT}.{name}"
         self._headers = {NODE: self.id}
         self._told = False  # that it is cut off
+        self._unfit = 0  # broadcasts of others
         box = TopicBox(self._subject)
         self._ear = ResponderActor.open(NoSocket(), hosting.shared(), engine=engine, box=box, callback=self._heard)
         server.on_end = self.leave
@@ -134,13 +136,14 @@ class Cluster:
         deadline = deadline_after(timeout)
         if self.cut_off:
             return found
-        inbox = f"{SUBJECT}-nodes.{token_hex(8)}"
+        inbox = f"{NODES}{token_hex(8)}"
         box = TopicBox(inbox)
         self._engine.subscribe(inbox, None, box)
         try:
             self._engine.publish(self._subject, b"", self._headers | {ASKED: "nodes"}, inbox, timeout)
-            while len(found) != expected and (answer := box.get(deadline)) is not None:
-                if (node := told_by(answer)) is not None:
+            # The time is looked at, too: there may be somebody who does not stop answering.
+            while len(found) != expected and remaining(deadline) != 0.0 and (answer := box.get(deadline)) is not None:
+                if (node := told_by(answer)) is not None and node.id not in {known.id for known in found}:
                     found.append(node)
         except BusError as exc:
             log.warning("only those nodes of cluster %s are known that answered before this: %s", self.name, exc)
@@ -154,7 +157,13 @@ class Cluster:
             return None
         if ASKED in message.headers:
             return vars(self.node())
-        frame = self._server.frame(Message(message.data, message.source, TEXT in message.headers))
+        try:
+            frame = self._server.frame(Message(message.data, message.source, TEXT in message.headers))
+        except ValueError as exc:  # larger than these clients take, or text that is none
+            self._unfit += 1
+            if str(self._unfit).strip("0") == "1":
+                log.warning("%d broadcasts of cluster %s so far did not reach the clients of this node: %s", self._unfit, self.name, exc)
+            return None
         self._server.broadcast(frame, None)
         return None
 

@@ -48,6 +48,7 @@ Headers = Mapping[str, str]
 MAX_PAYLOAD = 1024 * 1024  # NATS's own default, headers included
 SEND_TIMEOUT = 20.0
 APIECE = 512  # bytes that a message weighs without its payload, so that one figure bounds both, number and bytes
+HEADER_APIECE = 128  # and each of its headers, without the text: there can be a hundred thousand of them in a message without a payload
 ERROR = "Actorbus-Error"  # the header of a reply that says why there is none
 NO_HEADERS: Headers = MappingProxyType({})
 BEFORE_FORK = "it was opened before a fork and belongs to the parent process; open it again in the child"
@@ -192,6 +193,8 @@ def topic_message(
     if not headers and reply_to is None and ack is None and not lost_before:
         return TopicMessage(data, topic)
     message = _Full(data, topic)
+    if headers:
+        message.weight += sum(HEADER_APIECE + len(name) + len(value) for name, value in headers.items())
     message.headers = headers
     message.reply_to = reply_to
     message.redelivered = redelivered

@@ -13,7 +13,7 @@ from actors.errors import NoResponders, ResponderFailed
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES
 from actors.message import Sendable, encode
 from actors.subjects import check_headers, check_pattern, check_queue, check_topic, known
-from actors.subscription import Durable, NoSocket, ResponderActor, TopicActor
+from actors.subscription import LONGEST_ERROR, Durable, NoSocket, ResponderActor, TopicActor
 from actors.topicbox import Overflow, TopicBox
 from actors.topics import ERROR, NO_HEADERS, SEND_TIMEOUT, TopicMessage, check_size
 from actors.waiting import check_timeout, sleep
@@ -129,7 +129,7 @@ def request(topic: str, message: Sendable, timeout: float, *, headers: Mapping[s
                 raise
         sleep(RETRY_SECONDS)
     if ERROR in reply.headers:
-        raise ResponderFailed(topic, reply.headers[ERROR])
+        raise ResponderFailed(topic, " ".join(reply.headers[ERROR].split())[:LONGEST_ERROR])
     return reply
 
 

@@ -19,7 +19,7 @@ from functools import partial
 from itertools import count
 from secrets import token_hex
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from actors.errors import Broken, BusError, NotSent
 from actors.topicbox import TopicBox
@@ -31,6 +31,7 @@ from adapters.nats.transport import Ask, Interest
 
 if TYPE_CHECKING:
     from adapters.nats.engine import NatsEngine
+    from adapters.nats.incoming import Incoming
     from adapters.nats.wire import Wire
 
 __all__ = ["Durables"]
@@ -172,21 +173,20 @@ class _Pull:
         body = json.dumps({"batch": BATCH, "expires": EXPIRES_SECONDS * 1_000_000_000}).encode()
         await wire.write(publication(self._next, body, NO_HEADERS, f"{self._inbox}.{self._asked}"))
 
-    async def _take(self, message: Any) -> None:
-        times, number = delivery(message.reply or "")
+    async def _take(self, message: Incoming) -> None:
+        times, number = delivery(message.reply)
         if not times:
             if message.subject == f"{self._inbox}.{self._asked}":  # of the last batch, and no late word about one before
-                self._no_more(message.headers or {})
+                self._no_more(message.headers)
             return
         self._wanted -= 1
         if not self._wanted:
             self._ask_soon()
         ack = partial(self._answer, message.reply, ACK, SEND_TIMEOUT)
-        headers = message.headers or NO_HEADERS
         # A server that was killed may have forgotten that it delivered, and what was acknowledged: then it counts anew.
         again = times > 1 or number <= self._newest
         self._newest = max(self._newest, number)
-        await self._engine.put(self._box, topic_message(message.data, message.subject, headers, redelivered=again, ack=ack))
+        await self._engine.put(self._box, topic_message(message.payload, message.subject, message.headers, redelivered=again, ack=ack))
 
     def _no_more(self, headers: Headers) -> None:
         status, words = headers.get("Status", ""), headers.get("Description", "")
@@ -213,9 +213,9 @@ class _Pull:
                     self._answer(where.args[0], NAK, 0.0)
 
 
-def _is_about_storing(message: Any) -> bool:
+def _is_about_storing(message: Incoming) -> bool:
     """A stream's answer, or the server's that there is none; not what a responder on that topic says."""
-    return is_stored(message.data) or (not message.data and "Status" in (message.headers or {}))
+    return is_stored(message.payload) or (not message.payload and "Status" in message.headers)
 
 
 def _attempt(deadline: float | None) -> float:

@@ -12,14 +12,16 @@ from secrets import token_hex
 from time import monotonic
 from typing import Any
 
+from actors.cluster import NODES
 from actors.errors import Broken, BusError, NoResponders, RequestTimeout
 from actors.subjects import is_reserved
 from actors.telling import LinkState, OnState
 from actors.topicbox import TopicBox
-from actors.topics import NO_HEADERS, Headers, TopicMessage, topic_message
+from actors.topics import Headers, TopicMessage, topic_message
 from actors.waiting import deadline_after
 from adapters.nats.durable import Durables
 from adapters.nats.frames import publication
+from adapters.nats.incoming import Incoming
 from adapters.nats.transport import Ask, Interest, Transport
 from adapters.nats.wire import Wire
 
@@ -28,7 +30,7 @@ __all__ = ["NatsEngine"]
 SUBSCRIBE_SECONDS = 10.0  # for the server to say that it has a subscription; it stands in any case
 STATUS, NO_RESPONDERS = "Status", "503"
 
-Accept = Callable[[Any], bool]
+Accept = Callable[[Incoming], bool]
 NOBODY: tuple[None, Accept] = None, lambda message: False
 
 
@@ -73,7 +75,7 @@ class NatsEngine:
     # -- subscriptions --------------------------------------------------------------------------------------------------
 
     def subscribe(self, topic: str, queue: str | None, box: TopicBox) -> None:
-        async def take(message: Any) -> None:
+        async def take(message: Incoming) -> None:
             # Scripts' wildcards pass over what engines say among themselves; NATS's own do not.
             if topic[0] not in "*>" or not is_reserved(message.subject):
                 await self.put(box, received(message, self))
@@ -150,7 +152,7 @@ class NatsEngine:
             self._asked.pop(number, None)
         return reply if reply is None else topic_message(reply.data, topic, reply.headers)
 
-    async def _take_reply(self, message: Any) -> None:
+    async def _take_reply(self, message: Incoming) -> None:
         ask, accept = self._asked.get(message.subject.rpartition(".")[2], NOBODY)
         if ask is not None and accept(message):
             ask.set(received(message, self))
@@ -178,9 +180,12 @@ class NatsEngine:
         return self.transport.close(deadline_after(timeout))
 
 
-def received(message: Any, engine: NatsEngine) -> TopicMessage:
-    """nats-py's message as ours."""
-    return topic_message(message.data, message.subject, message.headers or NO_HEADERS, message.reply or None, engine)
+def received(message: Incoming, engine: NatsEngine) -> TopicMessage:
+    """As a script gets it. Who wants to be answered at the server itself ($JS.API.STREAM.DELETE…) is not: it would be with our rights."""
+    reply_to: str | None = message.reply
+    if not reply_to or (reply_to[0] == "$" and not reply_to.startswith(NODES)):
+        reply_to = None
+    return topic_message(message.payload, message.subject, message.headers, reply_to, engine)
 
 
 def is_status(message: TopicMessage, code: str) -> bool:

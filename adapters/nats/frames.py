@@ -35,4 +35,5 @@ def delivery(reply_to: str) -> tuple[int, int]:
     if tokens[:2] != ["$JS", "ACK"] or len(tokens) < 9:
         return 0, 0
     at = 4 if len(tokens) < 11 else 6  # newer servers put a domain and an account in front of the stream
-    return int(tokens[at]), int(tokens[at + 1])
+    times, number = tokens[at : at + 2]
+    return (int(times), int(number)) if (times + number).isascii() and (times + number).isdigit() and len(times + number) < 40 else (0, 0)

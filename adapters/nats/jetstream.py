@@ -49,12 +49,20 @@ class JetStream:
         reply = self._ask(f"$JS.API.{what}", b"" if body is None else json.dumps(body).encode())
         if reply is None:
             raise NotDurable(self._url, OFF)
-        answer: dict[str, Any] = json.loads(reply)
-        if error := answer.get("error"):
-            if error.get("err_code") == 10039:  # of its own list: not enabled for the account
+        try:
+            answer = json.loads(reply)
+        except (ValueError, RecursionError):
+            answer = None
+        match answer:
+            case {"error": {"err_code": 10039}}:  # of its own list: not enabled for the account
                 raise NotDurable(self._url, OFF)
-            raise Refused(int(error.get("code", 0)), str(error.get("description", "")))
-        return answer
+            case {"error": {"code": int(code), **rest}}:
+                raise Refused(code, str(rest.get("description", "")))
+            case {"error": _}:
+                pass
+            case dict():
+                return answer
+        raise Refused(0, f"an answer that is none of JetStream's: {reply[:80]!r}")
 
     def stream_for(self, topic: str) -> str:
         """The name of the stream that keeps it, made if there is none. Raises NotDurable, Refused."""
@@ -142,6 +150,9 @@ def is_stored(reply: bytes) -> bool:
     """
     try:
         answer = json.loads(reply)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
-    return isinstance(answer, dict) and ("error" in answer or {"stream", "seq"} <= answer.keys())
+    match answer:
+        case {"stream": str(), "seq": int()} | {"error": {"code": int(), "description": str()}}:
+            return True
+    return False

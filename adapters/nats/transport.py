@@ -29,6 +29,7 @@ from actors.errors import Broken, BusError, Closed, NotSent
 from actors.telling import OnState
 from actors.topics import BEFORE_FORK, MAX_PAYLOAD
 from actors.waiting import current, remaining
+from adapters.nats.incoming import Incoming
 from adapters.nats.loop import Loop
 from adapters.nats.outgoing import Op, Outgoing
 from adapters.nats.servers import Servers
@@ -61,14 +62,14 @@ class Ask(Answer["T | BusError"], Generic[T]):
 
 
 class Interest:
-    """A subscription, through all connections. On the loop's thread `take(message of nats-py)` is awaited, for one message after the other,
+    """A subscription, through all connections. On the loop's thread `take(message)` is awaited, for one message after the other,
     and `miss(count)` called for those that are more than wait for it.
     """
 
     __slots__ = ("miss", "queue", "sub", "take", "topic")
 
     def __init__(
-        self, topic: str, queue: str | None, take: Callable[[Any], Awaitable[None]], miss: Callable[[int], object] = lambda count: None
+        self, topic: str, queue: str | None, take: Callable[[Incoming], Awaitable[None]], miss: Callable[[int], object] = lambda count: None
     ) -> None:
         self.topic = topic
         self.queue = queue

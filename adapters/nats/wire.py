@@ -4,7 +4,8 @@ nats-py's own reconnecting is off. With it the true cause of a failure hides beh
 return, and an error of the server's ends the client for good all the same; so somebody has to start anew anyway (`Transport` does).
 
 Everything here runs on the transport's loop. Of nats-py's insides it needs what `REQUIRED_INSIDES` lists: commands of many messages are
-written in one go, where its `publish` takes twice the time for each. A test asserts that they are there.
+written in one go, where its `publish` takes twice the time for each, and what comes is taken apart by `incoming`. A test asserts that they
+are there.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from nats.errors import SlowConsumerError
 
 from actors.errors import BusError
 from adapters.nats import causes
+from adapters.nats.incoming import Incoming, Parser
 from adapters.nats.loop import Loop
 from adapters.nats.servers import Servers
 
@@ -30,7 +32,21 @@ __all__ = ["FLUSH_SECONDS", "REQUIRED_INSIDES", "Wire"]
 
 log = logging.getLogger("actorbus.nats")
 
-REQUIRED_INSIDES = ("_close", "_flush_pending", "_pending", "_pending_data_size", "_send_command")
+REQUIRED_INSIDES = (
+    "_build_message",
+    "_close",
+    "_flush_pending",
+    "_pending",
+    "_pending_data_size",
+    "_process_err",
+    "_process_headers",
+    "_process_info",
+    "_process_msg",
+    "_process_ping",
+    "_process_pong",
+    "_ps",
+    "_send_command",
+)
 
 PING_SECONDS = 10  # two that are not answered, and the connection is lost: nothing else finds a server that hangs, or a cut cable
 CLOSE_SECONDS = 1.0  # its socket is closed before; what asyncio thinks of that is not waited for longer
@@ -46,6 +62,7 @@ class Wire(Client):
         self, loop: Loop, address: str, servers: Servers, tls: ssl.SSLContext | None, refused: Callable[[str], object]
     ) -> None:
         super().__init__()
+        self._ps: Any = Parser(self)
         self.address = address  # "host:port"
         self.url = str(servers._replace(addresses=(address,)))
         self.lost: asyncio.Future[BusError] = loop.create_future()
@@ -59,6 +76,7 @@ class Wire(Client):
         self._socket: asyncio.WriteTransport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.misses: dict[Subscription, Callable[[int], object]] = {}  # what is called for a message that nats-py had no room for
+        self._unreadable = 0  # messages
         self._unconfirmed = 0  # bytes
         self._confirmed: asyncio.Future[None] | None = None  # of those before
 
@@ -176,6 +194,23 @@ class Wire(Client):
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await super()._close(status, do_cbs)
+
+    # -- what has come: `data` is counted as long as it waits, so it is all of a message, and taken apart when that is taken ------------
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        await super()._process_msg(sid, subject, reply, headers + data if headers else data, headers)
+
+    async def _process_headers(self, headers: bytes) -> Any:
+        return headers
+
+    def _build_message(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> Incoming | None:
+        try:
+            return Incoming(subject.decode(), reply.decode(), data, len(headers))
+        except UnicodeDecodeError:
+            self._unreadable += 1
+            if str(self._unreadable).strip("0") == "1":
+                log.warning("%s: %d messages passed over so far, whose topics are no UTF-8", self.url, self._unreadable)
+            return None
 
     async def write(self, commands: bytes) -> None:
         """Send what was put together elsewhere. Returns when the server has taken nearly all that was sent before, and our subscriptions

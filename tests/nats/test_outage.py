@@ -102,7 +102,7 @@ def test_what_could_not_go_out_is_told_at_the_close(
     assert "are lost" not in caplog.text
     bus.publish("a", "lost")
     assert not topics.close(timeout=0.1)
-    assert "1 messages that were published are lost: the connection with nats://" in caplog.text
+    until(lambda: "1 messages that were published are lost: the connection with nats://" in caplog.text)
 
 
 def test_what_nobody_can_hold_back_any_longer_is_counted(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
