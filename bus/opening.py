@@ -112,6 +112,7 @@ def open(
     password: str | None = None,
     token: str | None = None,
     nkey: Path | None = None,
+    creds: Path | None = None,
     tls: ssl.SSLContext | None = None,
     cert: Path | None = None,
     key: Path | None = None,
@@ -125,8 +126,8 @@ def open(
 
     `timeout`: seconds until it has to be connected. `on_state(state, reason)` is called with "connected", with
     "reconnecting" and why when the server is lost, and in the end with "closed", for each that opened it on its own account.
-    `user` and `password`, `token`, or `nkey` (a file with the seed) say who we are; `tls` (an `ssl.SSLContext`), or the files `ca`, `cert`
-    and `key`, as for `connect`.
+    `user` and `password`, `token`, `nkey` (a file with the seed) or `creds` (a .creds file: JWT and seed) say who we are; `tls` (an
+    `ssl.SSLContext`), or the files `ca`, `cert` and `key`, as for `connect`.
 
     Raises BadAddress (also for a scheme of which no engine is installed), EngineInUse, ConnectFailed, ConnectTimeout, OSError, TypeError,
     ValueError.
@@ -139,7 +140,7 @@ def open(
         raise ValueError("timeout must be over 0, or None for none")
     check_callable(on_state, "on_state")
     given = {
-        "user": user, "password": password, "token": token, "nkey": nkey,
+        "user": user, "password": password, "token": token, "nkey": nkey, "creds": creds,
         "tls": tls, "cert": cert, "key": key, "ca": ca,
     }  # fmt: skip
     options = {name: value for name, value in given.items() if value is not None}

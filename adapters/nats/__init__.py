@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
 from actors.certificates import load_context
 from actors.waiting import deadline_after
-from adapters.nats.servers import Credentials, Servers, parse
+from adapters.nats.credentials import choose
+from adapters.nats.servers import parse
 
 if TYPE_CHECKING:
     import ssl
@@ -31,6 +31,7 @@ def open(
     password: str | None = None,
     token: str | None = None,
     nkey: Path | None = None,
+    creds: Path | None = None,
     tls: ssl.SSLContext | None = None,
     cert: Path | None = None,
     key: Path | None = None,
@@ -44,7 +45,7 @@ def open(
     Raises BadAddress, ConnectFailed, ConnectTimeout, OSError and ValueError (for files), TypeError, ModuleNotFoundError without the extra.
     """
     servers = parse(url)
-    servers = servers._replace(credentials=_credentials(servers, user, password, token, nkey))
+    servers = servers._replace(credentials=choose(servers.credentials, user, password, token, nkey, creds))
     if tls is not None and not hasattr(tls, "wrap_bio"):
         raise TypeError(f"tls must be an ssl.SSLContext, not {type(tls).__name__}; paths of files are cert=, key= and ca=")
     if tls is not None and (cert is not None or ca is not None):
@@ -65,36 +66,3 @@ def open(
     engine = NatsEngine(partial(Transport, servers, tls=tls, name=name), on_state)
     engine.start(deadline_after(timeout))
     return engine
-
-
-def _credentials(servers: Servers, user: str | None, password: str | None, token: str | None, nkey: Path | None) -> Credentials:
-    """Those of the URL or those given, one kind of them. Reads the file of an nkey, so that what is wrong with it is found here."""
-    for value, name in ((user, "user"), (password, "password"), (token, "token")):
-        if value is not None and not isinstance(value, str):
-            raise TypeError(f"{name} must be a str, not {type(value).__name__}")
-    given = [value for value in (user, token, nkey) if value is not None]
-    if servers.credentials != Credentials():
-        given.append("in the URL")
-    if len(given) > 1:
-        raise ValueError("give one of user and password, token, nkey, or what stands before the @ of the URL")
-    if (user is None) != (password is None):
-        raise ValueError("user and password go together")
-    if nkey is not None:
-        _check_seed(nkey)
-    if servers.credentials != Credentials():
-        return servers.credentials
-    return Credentials(user, password, token, None if nkey is None else os.fspath(nkey))
-
-
-def _check_seed(path: Path) -> None:
-    try:
-        import nkeys
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("nkey needs the package nkeys: pip install actorbus[nats]", name="nkeys") from None
-    try:
-        seed = bytearray(pathlib.Path(path).read_bytes().strip())
-        nkeys.from_seed(seed).wipe()
-    except OSError as exc:
-        raise type(exc)(exc.errno, f"{exc.strerror} (nkey=)", os.fspath(path)) from None
-    except Exception:
-        raise ValueError(f"{os.fspath(path)} (nkey=) has no seed of an nkey in it (one line: SU…)") from None

@@ -43,7 +43,11 @@ def no_connection(url: str, exc: BaseException, credentials: Credentials = NOBOD
         hint = " after the TLS handshake: does it want a certificate of ours (cert=)?" if shaken else " before it let us in"
         return ConnectFailed(url, f"it ended the connection{hint}").because(exc)
     if isinstance(exc, OSError):
-        return ConnectFailed(url, _system(exc)).because(exc)
+        return ConnectFailed(url, f"{exc.filename}: {exc.strerror}" if exc.filename else _system(exc)).because(exc)
+    if isinstance(exc, UnicodeError):
+        return ConnectFailed(url, "it answers, and not as a NATS server does").because(exc)
+    if isinstance(exc, ValueError):  # a file that was in order at the first connection
+        return ConnectFailed(url, str(exc)).because(exc)
     return ConnectFailed(url, _server(str(exc), credentials)).because(exc)
 
 
@@ -66,7 +70,7 @@ def _server(said: str, credentials: Credentials) -> str:
             if known != "authorization violation":
                 return words
             if shown == "none":
-                return f"{words} without credentials (user=, password=, token= or nkey=): {said}"
+                return f"{words} without credentials (user=, password=, token=, nkey= or creds=): {said}"
             return f"{words}, with {shown}: {said}"
     return f"it says {said}"
 

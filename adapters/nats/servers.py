@@ -15,12 +15,15 @@ SCHEMES = ("nats", "nats+tls")
 
 
 class Credentials(NamedTuple):
-    """What a server is shown: a user with a password, a token, or the signature of the key whose seed is in a file; or nothing."""
+    """What a server is shown: a user with a password, a token, the signature of the key whose seed is in a file, or that with the
+    JWT of a .creds file; or nothing.
+    """
 
     user: str | None = None
     password: str | None = None
     token: str | None = None
     nkey: str | None = None
+    creds: str | None = None
 
     def __repr__(self) -> str:
         return f"<Credentials: {self.kind}>"  # a tuple's own would show the password
@@ -30,7 +33,8 @@ class Credentials(NamedTuple):
         """In words, for an error text."""
         if self.user is not None:
             return f"user {self.user!r} with a password"
-        return "a token" if self.token is not None else "an nkey" if self.nkey is not None else "none"
+        kinds = {"a token": self.token, "an nkey": self.nkey, "a .creds file": self.creds}
+        return next((kind for kind, value in kinds.items() if value is not None), "none")
 
 
 class Servers(NamedTuple):

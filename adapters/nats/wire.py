@@ -18,12 +18,13 @@ from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any
 
-from nats.aio.client import Client
+from nats.aio.client import Client, RawCredentials
 from nats.aio.subscription import Subscription
 from nats.errors import SlowConsumerError
 
 from actors.errors import BusError
 from adapters.nats import causes
+from adapters.nats.credentials import read_creds
 from adapters.nats.incoming import Incoming, Parser
 from adapters.nats.loop import Loop
 from adapters.nats.servers import Servers
@@ -35,6 +36,7 @@ log = logging.getLogger("actorbus.nats")
 REQUIRED_INSIDES = (
     "_build_message",
     "_close",
+    "_connect_command",
     "_flush_pending",
     "_pending",
     "_pending_data_size",
@@ -102,8 +104,6 @@ class Wire(Client):
                 await connecting
                 if not self.is_connected:  # nats-py takes the end of the stream for an answer
                     raise ConnectionResetError
-                if self._must_encrypt and not self._shaking:
-                    raise causes.no_tls(self.url)
                 made = True
                 return
             if self._trouble.done():
@@ -116,14 +116,15 @@ class Wire(Client):
                 await self._give_up(connecting)
 
     async def _connect(self, left: float, name: str, hostname: str | None) -> None:
-        user, password, token, nkey = self._credentials
+        who = self._credentials
         await self.connect(
             servers=[f"nats://{self.address}"],
             name=name,
-            user=self._shown(user),
-            password=self._shown(password),
-            token=self._shown(token),
-            nkeys_seed=nkey,
+            user=who.user,
+            password=who.password,
+            token=who.token,
+            nkeys_seed=who.nkey,
+            user_credentials=None if who.creds is None else RawCredentials(read_creds(who.creds)),
             tls=self._context,
             tls_hostname=hostname,
             connect_timeout=left,  # type: ignore[arg-type]  # any number does
@@ -135,17 +136,13 @@ class Wire(Client):
         )
         self._socket = self._loop.connection
 
-    def _shown(self, secret: str | None) -> Callable[[], str] | None:
-        """Asked for when the server has said whether it wants TLS: to one without it, no secret goes where TLS is a must."""
-        if secret is None:
-            return None
-
-        def show() -> str:
-            if self._must_encrypt and not self._shaking:
-                raise causes.no_tls(self.url)
-            return secret
-
-        return show
+    def _connect_command(self) -> bytes:
+        """Asked for when the server has said whether it wants TLS: to one without it, where that is a must, nothing is shown. (Not a
+        signature either: it would let who asks for it in elsewhere.)
+        """
+        if self._must_encrypt and not self._shaking:
+            raise causes.no_tls(self.url)
+        return super()._connect_command()
 
     async def _give_up(self, connecting: asyncio.Task[None]) -> None:
         connecting.cancel()
