@@ -10,6 +10,8 @@ from actors.errors import BadAddress
 
 __all__ = ["Endpoint", "parse", "split_address"]
 
+TOPICS = ("nats", "nats+tls")  # what engines for topics take, and no verb of connections does
+
 
 class Endpoint(NamedTuple):
     """What a URL names. `path` is for `unix`, `ws` and `wss` only; `host` is without brackets."""
@@ -39,10 +41,14 @@ def parse(url: str, verb: str, verbs: dict[str, str]) -> Endpoint:
     scheme, separator, rest = url.partition("://")
     if not separator:
         raise BadAddress(url, "it has no scheme; write for example tcp://" + url)
+    _, at, where = rest.rpartition("@")
+    shown = f"{scheme}://…@{where}" if at and scheme != "unix" else url  # without a password
+    if scheme in TOPICS:
+        raise BadAddress(shown, f"{scheme}:// carries topics: bus.open takes it, then bus.publish, bus.subscribe, bus.request, bus.respond")
     if scheme not in verbs:
-        raise BadAddress(url, f"unknown scheme {scheme!r}; there are {', '.join(sorted(verbs))}")
+        raise BadAddress(shown, f"unknown scheme {scheme!r}; there are {', '.join(sorted(verbs))}")
     if verb not in verbs[scheme].split(", "):
-        raise BadAddress(url, f"{verb} does not take {scheme}://; use {verbs[scheme]}")
+        raise BadAddress(shown, f"{verb} does not take {scheme}://; use {verbs[scheme]}")
     if scheme == "unix":
         path = unquote(rest, errors="surrogateescape")
         if not path:

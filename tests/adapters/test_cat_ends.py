@@ -51,6 +51,8 @@ def test_without_stdin_it_prints_until_the_peer_ends(cat: Callable[..., Cat]) ->
         (["--ca", "/no/such.pem", "tls://127.0.0.1:1"], 1, "/no/such.pem: No such file"),
         (["--listen", "udp://127.0.0.1"], 2, "bad address"),
         (["ftp://127.0.0.1:1"], 2, "unknown scheme 'ftp'"),
+        (["nats://127.0.0.1:1"], 2, "nats:// carries topics: bus.open takes it"),
+        (["-l", "nats+tls://127.0.0.1:1"], 2, "; here it is --bus URL of `actorbus pub`, `sub`, `req` and `run`"),
     ],
 )
 def test_what_cannot_begin_is_told_in_one_line(cat: Callable[..., Cat], words: list[str], status: int, said: str) -> None:

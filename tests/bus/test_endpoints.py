@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from typing import Any
 
@@ -44,6 +45,7 @@ BAD = {
     "://127.0.0.1:80": "unknown scheme",
     "http://127.0.0.1:80": "unknown scheme 'http'",
     "TCP://127.0.0.1:80": "unknown scheme 'TCP'",
+    "nats://127.0.0.1:80": "nats:// carries topics: bus.open takes it",
     "tcp://": "a host and a port",
     "tcp://127.0.0.1": "a host and a port",
     "tcp://:8080": "no host",
@@ -116,6 +118,20 @@ def test_a_password_is_refused_and_never_shown(url: str) -> None:
     with pytest.raises(BadAddress, match="no user or password") as caught:
         parse(url, "connect", VERBS)
     assert "secret" not in str(caught.value)
+    assert "secret" not in repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("nats+tls://ali:secret@127.0.0.1:80", "bad address 'nats+tls://…@127.0.0.1:80': nats+tls:// carries topics"),
+        ("gopher://ali:se/secret@there", "'gopher://…@there': unknown scheme"),
+        ("ws://ali:secret@127.0.0.1:80", "'ws://…@127.0.0.1:80': listen does not take ws://"),
+    ],
+)
+def test_a_password_in_another_url_is_never_shown(url: str, says: str) -> None:
+    with pytest.raises(BadAddress, match=re.escape(says)) as caught:
+        parse(url, "listen", VERBS)
     assert "secret" not in repr(caught.value)
 
 
