@@ -66,8 +66,7 @@ def _run(given: list[str]) -> int:
         check_origins(wanted.origin or ())
     except ValueError as error:
         parser.error(f"--origin: {error}")
-    if wanted.bus is not None:
-        _open_bus(parser, wanted.bus)
+    _open_bus(parser, wanted)
     try:
         return run(wanted.scripts, arguments, wanted.listen, wanted.origin)
     finally:
@@ -83,17 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run",
         help="run one script, or several at once",
-        usage="actorbus run [-h] [--bus URL] [--listen HOST:PORT] [--origin URL] script.py [script.py ...] [-- argument ...]",
+        usage="actorbus run [options] script.py [script.py ...] [-- argument ...]",
         description="Runs one script, or several at once in one process. Each is the main program for itself; what "
         "several print has the script's name in front. Ends when all have ended, with the worst of their exit "
         "statuses. Ctrl-C ends them in order, a second one at once.",
         epilog="Everything behind -- is passed to every script as sys.argv[1:].",
-    )
-    run.add_argument(
-        "--bus",
-        metavar="URL",
-        help="what carries the topics, such as nats://127.0.0.1:4222, so that scripts of several processes share them (default: the "
-        "environment's ACTORBUS_URL, or else nothing: they reach the scripts of this process)",
     )
     run.add_argument(
         "--listen",
@@ -109,20 +102,27 @@ def _parser() -> argparse.ArgumentParser:
         "all (default: only pages of that same address)",
     )
     run.add_argument("scripts", nargs="+", metavar="script.py", help="a Python file")
+    options.add_server(
+        run,
+        "what carries the topics, such as nats://127.0.0.1:4222, so that scripts of several processes share them (default: the "
+        "environment's ACTORBUS_URL, or else nothing: they reach the scripts of this process)",
+    )
     options.add_commands(commands)
     return parser
 
 
-def _open_bus(parser: argparse.ArgumentParser, url: str) -> None:
+def _open_bus(parser: argparse.ArgumentParser, wanted: argparse.Namespace) -> None:
     """Put the engine behind the topics of all scripts, or end with one line that says why not."""
+    credentials = options.credentials_of(wanted)
+    if wanted.bus is None and not credentials:
+        return
     import bus
+    from adapters.complaints import complaint, status_of
 
     try:
-        bus.open(url)
-    except (bus.BadAddress, ImportError) as error:
-        parser.error(f"--bus: {error}")
-    except (bus.BusError, OSError) as error:
-        parser.exit(FAILED, f"actorbus: --bus: {error}\n")
+        bus.open(wanted.bus or options.server_of(wanted, os.environ), **credentials)
+    except (bus.BusError, OSError, ValueError, ImportError) as error:
+        parser.exit(status_of(error), f"actorbus: --bus: {complaint(error, wanted.bus or '', has_timeout=False)}\n")
     except KeyboardInterrupt:
         parser.exit(STOPPED)
 

@@ -37,8 +37,9 @@ def say(text: str) -> None:
             sys.stderr.flush()
 
 
-def complaint(error: BaseException, url: str = "", framing: str | None = None) -> str:
-    """The line. `url`: what the command was about, for an error that does not tell; `framing`: what was spoken on a stream.
+def complaint(error: BaseException, url: str = "", framing: str | None = None, *, has_timeout: bool = True) -> str:
+    """The line. `url`: what the command was about, for an error that does not tell; `framing`: what was spoken on a stream. `has_timeout`:
+    the command takes one.
 
     >>> complaint(bus.ConnectTimeout("10.0.0.1:80", "no answer within 10 s"))
     'cannot connect to 10.0.0.1:80: no answer within 10 s; is the address right? --timeout gives it longer'
@@ -48,14 +49,18 @@ def complaint(error: BaseException, url: str = "", framing: str | None = None) -
         what = error.strerror or what
         where = error.filename or ("" if what.startswith("cannot") else url)  # the engine's own sentences name the address
         what = f"{where}: {what}" if where else what
-    advice = _advice(error, framing)
+    advice = _advice(error, framing, has_timeout)
     return " ".join(f"{what}; {advice}".split() if advice else what.split())
 
 
-def _advice(error: BaseException, framing: str | None) -> str | None:
+def _advice(error: BaseException, framing: str | None, has_timeout: bool) -> str | None:
     match error:
         case bus.ConnectTimeout():
-            return "is the address right? --timeout gives it longer"
+            return "is the address right?" + " --timeout gives it longer" * has_timeout
+        case bus.BadAddress() if "bus.open" in error.reason:
+            return "here it is --bus URL of `actorbus pub`, `sub`, `req` and `run`"
+        case bus.ConnectFailed() if "refuses us" in error.reason:
+            return "who we are stands in the URL (nats://user:password@host), or in the file of --nkey or --creds"
         case bus.ConnectFailed() if "certificate" in error.reason:
             return "--ca FILE trusts the certificates in a file"
         case bus.ConnectFailed():

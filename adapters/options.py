@@ -7,9 +7,10 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["COMMANDS", "add_commands", "fitting", "parse", "server_of"]
+__all__ = ["COMMANDS", "add_commands", "add_server", "credentials_of", "fitting", "parse", "server_of"]
 
 COMMANDS = ("cat", "pub", "sub", "req")
+CREDENTIALS = ("nkey", "creds", "ca", "cert", "key")
 
 # An option of `cat`: as which keyword it is handed on, for which schemes ("group": a multicast group), and at which end ("both": either).
 FITS: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -175,12 +176,27 @@ def _add_topics(commands: Any) -> None:
     for parser in (pub, req):
         parser.add_argument("--header", metavar="'NAME: VALUE'", type=header, action="append", help="may be given several times")
     for parser in (pub, sub, req):
-        server = parser.add_argument_group("the server")
-        server.add_argument("--bus", metavar="URL", help="such as nats://host:4222 (default: ACTORBUS_URL)")
-        server.add_argument("--nkey", metavar="FILE", help="the seed that says who we are")
-        server.add_argument("--ca", metavar="FILE", help="certificates to trust instead of the system's (PEM)")
-        server.add_argument("--cert", metavar="FILE", help="our own certificate")
-        server.add_argument("--key", metavar="FILE", help="its private key")
+        add_server(parser, "such as nats://host:4222 (default: ACTORBUS_URL)")
+
+
+def add_server(parser: argparse.ArgumentParser, bus: str) -> None:
+    """The options that say which server carries topics, and what it is shown. `bus`: the help on --bus."""
+    server = parser.add_argument_group("the server behind topics")
+    server.add_argument("--bus", metavar="URL", help=bus)
+    server.add_argument("--nkey", metavar="FILE", help="the seed that says who we are")
+    server.add_argument("--creds", metavar="FILE", help="the same with a JWT: a .creds file of NATS")
+    server.add_argument("--ca", metavar="FILE", help="certificates to trust instead of the system's (PEM)")
+    server.add_argument("--cert", metavar="FILE", help="our own certificate")
+    server.add_argument("--key", metavar="FILE", help="its private key")
+
+
+def credentials_of(wanted: Namespace) -> dict[str, Any]:
+    """Those of them that were given, for `bus.open`.
+
+    >>> credentials_of(Namespace(nkey=None, creds="own.creds", ca="ca.pem", cert=None, key=None))
+    {'creds': 'own.creds', 'ca': 'ca.pem'}
+    """
+    return {name: value for name in CREDENTIALS if (value := getattr(wanted, name))}
 
 
 def _add_cat(commands: Any) -> None:

@@ -11,7 +11,7 @@ import bus
 from actors.topics import SEND_TIMEOUT, TopicMessage, topic_message
 from adapters.complaints import FAILED, complaint, say, status_of
 from adapters.lines import ByLines, printed
-from adapters.options import server_of
+from adapters.options import credentials_of, server_of
 from adapters.progress import make_progress
 from adapters.screen import Screen
 
@@ -36,8 +36,8 @@ def pubsub(wanted: Namespace, source: int | None) -> int:
     linger = LEAVE
     try:
         url = server_of(wanted, os.environ)
-        credentials = {name: value for name in ("nkey", "ca", "cert", "key") if (value := getattr(wanted, name))}
-        topics = bus.open(url, timeout=(wanted.timeout if wanted.command != "sub" else None) or CONNECT_TIMEOUT, **credentials)
+        timeout = (wanted.timeout if wanted.command != "sub" else None) or CONNECT_TIMEOUT
+        topics = bus.open(url, timeout=timeout, **credentials_of(wanted))
         try:
             failure = {"pub": publish, "sub": subscribe, "req": request}[wanted.command](wanted, source)
             linger = FLUSH

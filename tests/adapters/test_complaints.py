@@ -31,6 +31,7 @@ NO_NAME = caused(bus.ConnectFailed("nowhere:9", "no address"), socket.gaierror(-
         (REFUSED, "cannot connect to 127.0.0.1:9: refused; start the server first, or look whether the port is right", 1),
         (NO_NAME, "cannot connect to nowhere:9: no address; is the name spelled right?", 1),
         (bus.ConnectFailed("h:9", "its certificate is self-signed"), "--ca FILE trusts", 1),
+        (bus.ConnectFailed("h:9", "it refuses us, with a token"), "; who we are stands in the URL (nats://user:password@host), or in", 1),
         (bus.BadAddress("h:9", "it has no scheme"), "bad address 'h:9': it has no scheme", 2),
         (bus.BadTopic("a..b", "it has an empty token"), "bad topic 'a..b': it has an empty token", 2),
         (bus.TooLarge("h:9", "6 bytes are over 5"), "message for h:9 is too large: 6 bytes are over 5", 1),
@@ -47,6 +48,12 @@ def test_an_error_is_one_line_and_a_status(error: BaseException, line: str, stat
     assert line in said
     assert "\n" not in said
     assert status_of(error) == status
+
+
+def test_no_timeout_is_offered_where_there_is_none() -> None:
+    late = bus.ConnectTimeout("h:9", "no answer within the timeout")
+    assert complaint(late).endswith("; is the address right? --timeout gives it longer")
+    assert complaint(late, has_timeout=False).endswith("; is the address right?")
 
 
 def test_of_framing_nothing_is_said_where_there_is_none() -> None:

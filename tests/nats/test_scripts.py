@@ -8,6 +8,7 @@ import pytest
 
 from adapters.cli import main
 from tests.adapters.command import Command, run, write
+from tests.nats.test_credentials import Realm
 from tests.natsserver import NatsServer
 
 # In the manner of the documents' examples: a cell whose robot is asked for its work, and reports what it did.
@@ -72,8 +73,30 @@ def test_a_bus_that_is_not_there_is_one_line(scripts: tuple[str, str], capsys: p
     with pytest.raises(SystemExit) as ended:
         main(["run", "--bus", "nats://127.0.0.1:1", *scripts])
     assert ended.value.code == 1
-    assert capsys.readouterr().err == "actorbus: --bus: cannot connect to nats://127.0.0.1:1: refused; nothing listens there\n"
+    assert capsys.readouterr().err == (
+        "actorbus: --bus: cannot connect to nats://127.0.0.1:1: refused; nothing listens there; "
+        "start the server first, or look whether the port is right\n"
+    )
     with pytest.raises(SystemExit) as ended:
         main(["run", "--bus", "nobody://x", *scripts])
     assert ended.value.code == 2
     assert "--bus: bad address 'nobody://x': no engine for topics is installed for nobody:" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--creds", "own.creds", *scripts])
+    assert ended.value.code == 2
+    assert "--bus: whose topics? give --bus nats://host:4222" in capsys.readouterr().err
+
+
+def test_a_bus_that_wants_to_know_who_comes(scripts: tuple[str, str], tmp_path: Path) -> None:
+    realm, own, script = Realm(), tmp_path / "own.creds", write(tmp_path, "script.py", "import bus\nbus.publish('a', 'b')\nprint('went')")
+    own.write_text(realm.user())
+    with NatsServer(tmp_path / "nats", config=realm.config) as server:
+        for words, environment in ((["--bus", server.url], None), ([], {"ACTORBUS_URL": server.url})):
+            ended = run(*words, "--creds", str(own), script, env=environment)
+            assert (ended.status, ended.stdout, ended.stderr) == (0, "went\n", "")
+        ended = run("--bus", server.url, script)
+        assert ended.status == 1
+        assert ended.stderr.endswith("; who we are stands in the URL (nats://user:password@host), or in the file of --nkey or --creds\n")
+        ended = run("--bus", server.url, "--nkey", str(own), script)
+        assert ended.status == 2
+        assert ended.stderr == f"actorbus: --bus: {own} (nkey=) has no seed of an nkey in it (one line: SU…)\n"
