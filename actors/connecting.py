@@ -13,7 +13,7 @@ from actors.errors import ConnectFailed, ConnectTimeout
 from actors.resolving import Resolved, format_address, resolve
 from actors.waiting import WRITE, current, sleep
 
-__all__ = ["connect_datagram", "connect_stream", "connect_unix", "ends", "forgive_refusals", "forgiving"]
+__all__ = ["connect_datagram", "connect_stream", "connect_unix", "ends", "forgive_refusals"]
 
 RETRY_SECONDS = 0.02
 IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY)
@@ -25,11 +25,6 @@ def forgive_refusals(seconds: float) -> None:
     """For that long, a connection to this machine that is refused is tried again until its timeout: its server may be starting, too."""
     global _forgiving_until
     _forgiving_until = monotonic() + seconds
-
-
-def forgiving() -> bool:
-    """Whether that time is not over."""
-    return monotonic() < _forgiving_until
 
 
 def connect_stream(host: str, port: int, deadline: float | None) -> socket.socket:
@@ -113,7 +108,7 @@ def _connect(address: Resolved, deadline: float | None, local: bool) -> socket.s
         try:
             return _connect_once(address, deadline)
         except ConnectFailed as exc:
-            may_start_yet = exc.errno in (errno.ECONNREFUSED, errno.ENOENT) and local and forgiving()
+            may_start_yet = exc.errno in (errno.ECONNREFUSED, errno.ENOENT) and local and monotonic() < _forgiving_until
             if not may_start_yet or (deadline is not None and monotonic() >= deadline):
                 raise
         sleep(RETRY_SECONDS)

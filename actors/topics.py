@@ -38,6 +38,8 @@ __all__ = [
     "drop",
     "end",
     "engine",
+    "forgive_silence",
+    "forgiving",
     "opening",
     "topic_message",
     "use",
@@ -317,6 +319,20 @@ def _take(mine: _Turn) -> _Turn:
     with _lock:
         _turn = _turn or mine
         return _turn
+
+
+_forgiving_until = 0.0
+
+
+def forgive_silence(seconds: float) -> None:
+    """For that long, who asks where nobody answers is to go on asking until its timeout: who is to answer may be starting, too."""
+    global _forgiving_until
+    _forgiving_until = monotonic() + seconds
+
+
+def forgiving() -> bool:
+    """Whether that time is not over."""
+    return monotonic() < _forgiving_until
 
 
 def use(new: Engine, in_use: Callable[[Engine], str]) -> Engine | None:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import bus
-from actors import connecting
+from actors import connecting, topics
 from actors.scope import Scope
 from adapters import aliases, mains, output, siblings
 from adapters.routes import Routes
@@ -23,6 +23,7 @@ from adapters.script import STOPPED, Script
 from adapters.scriptling.runtime.serving import ADDRESS
 from adapters.stopping import Stopping, interruptible_sleep
 from adapters.threads import Threads
+from bus.opening import VARIABLE
 
 __all__ = ["run"]
 
@@ -53,6 +54,8 @@ def run(paths: Sequence[str], arguments: Sequence[str] = (), listen: str = ADDRE
         shared.enter_context(siblings.found({script.scope: script.directory for script in scripts}))
         aliases.offer()
         output.legible()
+        if alone is None or topics.engine is not None or os.environ.get(VARIABLE):  # others may be started elsewhere
+            topics.forgive_silence(FORGIVE_REFUSALS)
         if alone is not None:
             shared.enter_context(mains.alone(alone.main))
             shared.enter_context(searching(alone.directory))

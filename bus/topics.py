@@ -8,7 +8,7 @@ from math import isfinite
 from time import monotonic
 from typing import Any, Literal
 
-from actors import connecting, hosting, topics
+from actors import hosting, topics
 from actors.errors import NoResponders, ResponderFailed
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES
 from actors.message import Sendable, encode
@@ -102,11 +102,10 @@ def subscribe(
 def request(topic: str, message: Sendable, timeout: float, *, headers: Mapping[str, str] | None = None) -> TopicMessage:
     """Publish a request and wait up to `timeout` seconds for its answer. The first one counts.
 
-    Raises NoResponders at once when nobody is subscribed to the topic (in the first seconds of `actorbus run` only after the timeout: the
-    other scripts may still be starting), RequestTimeout, ResponderFailed when the callback that was to answer raised, and what `publish`
-    raises.
+    Raises NoResponders at once when nobody is subscribed to the topic, RequestTimeout, ResponderFailed when the callback that was to answer
+    raised, and what `publish` raises. (In the first seconds of `actorbus run` with several scripts, or with a server behind the topics, it
+    goes on asking where nobody is: the others may still be starting.)
 
-    >>> import bus
     >>> with bus.respond("sum", lambda msg: {"sum": sum(msg.json()["of"])}):
     ...     print(bus.request("sum", {"of": [1, 2, 3]}, timeout=5).json())
     {'sum': 6}
@@ -125,7 +124,7 @@ def request(topic: str, message: Sendable, timeout: float, *, headers: Mapping[s
             reply = engine.request(topic, payload, given, deadline)
             break
         except NoResponders:
-            if not connecting.forgiving() or monotonic() + RETRY_SECONDS >= deadline:
+            if not topics.forgiving() or monotonic() + RETRY_SECONDS >= deadline:
                 raise
         sleep(RETRY_SECONDS)
     if ERROR in reply.headers:

@@ -100,3 +100,33 @@ def test_a_bus_that_wants_to_know_who_comes(scripts: tuple[str, str], tmp_path: 
         ended = run("--bus", server.url, "--nkey", str(own), script)
         assert ended.status == 2
         assert ended.stderr == f"actorbus: --bus: {own} (nkey=) has no seed of an nkey in it (one line: SU…)\n"
+
+
+@pytest.mark.parametrize("by", ["--bus", "ACTORBUS_URL"])
+def test_scripts_of_several_processes_need_not_start_in_order(by: str, tmp_path: Path, nats_server: NatsServer) -> None:
+    topic = f"order.{by.strip('-')}"
+    ask = write(
+        tmp_path,
+        "ask.py",
+        f"""
+        import bus
+        from actors import topics
+        topics.forgive_silence(600)  # the runner's own time is for users; a busy machine may need longer
+        print("asking", flush=True)
+        print(bus.request("{topic}", "hello", timeout=30).text)
+        """,
+    )
+    answer = write(tmp_path, "answer.py", f"import bus\nresponder = bus.respond('{topic}', lambda msg: msg.text.upper())")
+    words, environment = (["--bus", nats_server.url], {}) if by == "--bus" else ([], {by: nats_server.url})
+    with Command("run", *words, ask, env=environment) as asking:
+        asking.read_until("asking")
+        with Command("run", *words, answer, env=environment):
+            ended = asking.end()
+    assert (ended.status, ended.lines[1:]) == (0, ["HELLO"]), ended
+
+
+def test_the_runner_waits_for_others_where_there_may_be_some(tmp_path: Path, nats_server: NatsServer) -> None:
+    script = write(tmp_path, "script.py", "from actors import topics\nprint(topics._forgiving_until > 0)")
+    assert run(script).stdout == "False\n"
+    assert run("--bus", nats_server.url, script).stdout == "True\n"
+    assert run(script, env={"ACTORBUS_URL": nats_server.url}).stdout == "True\n"

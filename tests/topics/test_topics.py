@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import bus
-from actors import connecting, topics
+from actors import topics
 from tests.bus.peers import WAIT, InThread, pair, run_script, until
 from tests.conftest import LeakWatch
 
@@ -300,7 +300,7 @@ def test_a_responder_may_close_itself() -> None:
 
 
 def test_scripts_that_start_together_need_not_start_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connecting, "_forgiving_until", float("inf"))
+    monkeypatch.setattr(topics, "_forgiving_until", float("inf"))
     asking = InThread(lambda: bus.request("late", "", timeout=WAIT))
     with pytest.raises(bus.NoResponders):
         bus.request("never", "", timeout=0.05)
