@@ -41,6 +41,7 @@ __all__ = [
     "forgive_silence",
     "forgiving",
     "opening",
+    "refuse",
     "topic_message",
     "use",
 ]
@@ -162,7 +163,7 @@ class _Full(TopicMessage):
     redelivered: bool
     lost_before: int
     _engine: Engine | None
-    _ack: Callable[[], object] | None
+    _ack: Callable[[bool], object] | None
 
     def respond(self, message: Sendable, *, headers: Headers = NO_HEADERS) -> None:
         if self.reply_to is None or self._engine is None:
@@ -177,7 +178,13 @@ class _Full(TopicMessage):
         if self._ack is None:
             super().ack()
             return
-        self._ack()
+        self._ack(True)
+
+
+def refuse(message: Message) -> None:
+    """Tell the server that nobody can ever use this message of a durable subscription: it does not come again. For others it is nothing."""
+    if isinstance(message, _Full) and message._ack is not None:
+        message._ack(False)
 
 
 def topic_message(
@@ -188,10 +195,10 @@ def topic_message(
     engine: Engine | None = None,
     *,
     redelivered: bool = False,
-    ack: Callable[[], object] | None = None,
+    ack: Callable[[bool], object] | None = None,
     lost_before: int = 0,
 ) -> TopicMessage:
-    """A received message. `engine` takes the reply."""
+    """A received message. `engine` takes the reply. `ack(taken)` is called when the script is through with it; not `taken`: refused."""
     if not headers and reply_to is None and ack is None and not lost_before:
         return TopicMessage(data, topic)
     message = _Full(data, topic)

@@ -15,7 +15,7 @@ from actors.message import Message
 from actors.stats import Stats
 from actors.subjects import check_topic
 from actors.subscription import NoSocket
-from actors.topics import NO_HEADERS, TopicMessage
+from actors.topics import NO_HEADERS, TopicMessage, refuse
 from actors.waiting import check_timeout, current, deadline_after
 from bus.connection import Connection
 from bus.datagrams import Group, UdpSocket
@@ -86,7 +86,7 @@ def bridge(source: Source, target: Target) -> Bridge:
     and of a topic given by name, the mailbox drops and counts. What the target cannot take (too large for a datagram, for one) is counted
     in `Bridge.stats().lost` and logged. That the target has ended is noticed with the next message, which is lost then.
     It keeps its script alive. Headers go from topic to topic. What comes from a durable subscription is acknowledged when the target has
-    taken it.
+    taken it; what can never be sent (too large) is counted and logged as everything that is lost, and does not come again.
 
     Raises TypeError, BadTopic.
 
@@ -139,8 +139,13 @@ def _send(target: Connection | Client | Group, message: Message) -> int:
 
 
 def _acknowledged(send: Callable[[Message], int], message: Message) -> int:
-    passed_over = send(message)
     assert isinstance(message, TopicMessage)
+    try:
+        passed_over = send(message)
+    except (ValueError, TypeError):  # it can never be sent, and would come again for ever
+        with contextlib.suppress(BusError):
+            refuse(message)
+        raise
     with contextlib.suppress(BusError):  # then it comes again, and is forwarded again
         message.ack()
     return passed_over

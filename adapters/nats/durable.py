@@ -44,7 +44,7 @@ PAUSE_SECONDS = 0.1  # before that, where it answered that it cannot just now
 SETUP_SECONDS = 20.0  # for all that a subscription needs
 BATCH = 100  # messages that are asked for at a time
 EXPIRES_SECONDS = 30
-ACK, NAK = b"+ACK", b"-NAK"
+ACK, NAK, TERM = b"+ACK", b"-NAK", b"+TERM"
 
 
 class Durables:
@@ -182,7 +182,7 @@ class _Pull:
         self._wanted -= 1
         if not self._wanted:
             self._ask_soon()
-        ack = partial(self._answer, message.reply, ACK, SEND_TIMEOUT)
+        ack = partial(self._acknowledge, message.reply)
         # A server that was killed may have forgotten that it delivered, and what was acknowledged: then it counts anew.
         again = times > 1 or number <= self._newest
         self._newest = max(self._newest, number)
@@ -200,6 +200,9 @@ class _Pull:
         if not self.over:
             with contextlib.suppress(BusError):
                 self._engine.transport.outgoing.call(self.ask)
+
+    def _acknowledge(self, where: str, taken: bool) -> None:
+        self._answer(where, ACK if taken else TERM, SEND_TIMEOUT)
 
     def _answer(self, where: str, word: bytes, timeout: float) -> None:
         self._engine.transport.outgoing.send(publication(where, word, NO_HEADERS, None), timeout)

@@ -262,3 +262,17 @@ def test_a_bridge_acknowledges_what_its_target_has_taken(opened: bus.Topics, top
         known = partial(api(opened).call, f"CONSUMER.INFO.{stream_name(topic)}.bridge")
         until(lambda: known()["ack_floor"]["consumer_seq"] == 3)
         assert bridge.stats().lost == 0
+
+
+def test_a_bridge_gives_up_what_its_target_can_never_take(opened: bus.Topics, topic: str, caplog: pytest.LogCaptureFixture) -> None:
+    for size in (100_000, 1):
+        bus.publish(topic, b"x" * size, durable=True)
+    with bus.bind("udp://127.0.0.1:0") as there, bus.connect(f"udp://{there.address}") as target:
+        with bus.subscribe(topic, durable="bridge") as source, bus.bridge(source, target) as bridge:
+            heard = there.receive(timeout=WAIT)
+            assert heard is not None
+            assert heard.data == b"x"
+            known = partial(api(opened).call, f"CONSUMER.INFO.{stream_name(topic)}.bridge")
+            until(lambda: known()["num_ack_pending"] == 0, "the server will not deliver it again")
+            until(lambda: (bridge.stats().lost, bridge.stats().messages_out) == (1, 1))
+    assert caplog.text.count("a message of 100000 bytes is lost: ") == 1
