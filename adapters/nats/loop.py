@@ -20,6 +20,7 @@ class Loop(asyncio.SelectorEventLoop):
     """
 
     connection: asyncio.WriteTransport | None = None
+    _disowned = False
 
     async def getaddrinfo(self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
         future: asyncio.Future[Any] = self.create_future()
@@ -47,3 +48,18 @@ class Loop(asyncio.SelectorEventLoop):
         except RuntimeError:
             if not self.is_closed():
                 raise
+
+    def is_closed(self) -> bool:
+        return self._disowned or super().is_closed()
+
+    def disown(self) -> None:
+        """In the child of a fork: close its copies of the descriptors, and nothing else. What they refer to is the parent's, too: nothing
+        is sent, and no interest is changed, which the two share.
+        """
+        self._disowned = True
+        inside: Any = self
+        self._kept = list(inside._selector.get_map().values())  # who waits there shall not be finalized
+        sock = None if self.connection is None else getattr(self.connection, "_sock", None)
+        for end in (sock, inside._ssock, inside._csock, inside._selector):
+            if end is not None:
+                end.close()

@@ -367,12 +367,15 @@ async def _cancel_the_rest() -> None:
 
 
 _transports: weakref.WeakSet[Transport] = weakref.WeakSet()
+_left: list[Transport] = []  # to the parent, by a fork: nothing of them is to be finalized here, where it could touch what the two share
 
 
 def _after_fork() -> None:
     # The thread, its loop and the connection are the parent's alone.
     for transport in list(_transports):
         transport.outgoing.after_fork(Broken(transport.url, BEFORE_FORK))
+        transport.loop.disown()
+        _left.append(transport)
 
 
 if hasattr(os, "register_at_fork"):
