@@ -93,6 +93,7 @@ class Cluster:
         box = TopicBox(self._subject)
         self._ear = ResponderActor.open(NoSocket(), hosting.shared(), engine=engine, box=box, callback=self._heard)
         server.on_end = self.leave
+        server.cluster = self
 
     @property
     def cut_off(self) -> bool:

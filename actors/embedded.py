@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from itertools import count
 from threading import Lock
+from time import monotonic
 
 from actors.answer import Answer
 from actors.errors import NoResponders, NotDurable, RequestTimeout
@@ -31,8 +32,10 @@ class EmbeddedEngine:
     url = "embedded:"
     max_payload = MAX_PAYLOAD
     up = True
+    why = ""
 
     def __init__(self) -> None:
+        self.since = monotonic()
         self._lock = Lock()
         self._router: Router[TopicBox] = Router()
         self._inboxes: dict[str, _Reply] = {}

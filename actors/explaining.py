@@ -14,7 +14,7 @@ from time import monotonic
 from types import FrameType
 from typing import Any
 
-from actors import hosting, sockets, waiting
+from actors import hosting, sockets, topics, waiting
 from actors.bridging import BridgeActor
 from actors.datagram import DatagramActor
 from actors.lane import Lane
@@ -26,6 +26,7 @@ from actors.server import ServerActor
 from actors.stats import Stats
 from actors.stream import StreamActor
 from actors.subscription import ResponderActor, TopicActor
+from actors.topics import Engine
 from actors.waiting import Waiter
 
 __all__ = ["explain"]
@@ -46,6 +47,8 @@ def explain() -> str:
     within = {id(client) for server in actors if isinstance(server, ServerActor) for client in server.clients}
     within |= {id(link.stream) for link in actors if isinstance(link, LinkActor)}
     lines = [f"actorbus: open objects: {len(actors)}, on reader threads: {len({id(actor.loop) for actor in actors})}"]
+    if topics.engine is not None:
+        lines.append(_engine(topics.engine, now))
     for actor in actors:
         if id(actor) not in within:
             lines += _one(actor, now, waiters)
@@ -53,6 +56,11 @@ def explain() -> str:
     if elsewhere:
         lines += ["waiting for something else (connecting, a name, the answer to a request, a close):", *elsewhere]
     return "\n".join(lines)
+
+
+def _engine(engine: Engine, now: float) -> str:
+    state = "connected" if engine.up else "not connected"
+    return f"topics by {engine.url}, {state} for {_age(engine.since, now)}{': ' * bool(engine.why)}{engine.why}"
 
 
 def _one(actor: Any, now: float, waiters: list[Waiter]) -> list[str]:
@@ -80,7 +88,8 @@ def _server(server: ServerActor, now: float, waiters: list[Waiter]) -> list[str]
     counted = {"clients": len(server.clients), "accepted": server.accepted, "refused": server.refused, "skipped": server.skipped}
     counted["unauthenticated"] = server.unauthenticated
     counts = ", ".join(f"{count} {name}" for name, count in counted.items() if count or name == "clients")
-    lines = [f"server {server.local_address}, {state} for {_age(server.since, now)}: {counts}"]
+    cluster = "" if server.cluster is None else f" of cluster {server.cluster.name}{' (cut off)' * server.cluster.cut_off}"
+    lines = [f"server {server.local_address}{cluster}, {state} for {_age(server.since, now)}: {counts}"]
     lines += _waits((server.stopped, server.mailbox), waiters)
     clients = sorted(server.clients, key=lambda client: (client.lane is not None and client.lane.running, _queued(client)), reverse=True)
     for client in clients[:MAX_CLIENTS]:

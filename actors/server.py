@@ -34,6 +34,7 @@ from actors.waiting import current, deadline_after
 
 if TYPE_CHECKING:
     from actors.certificates import Credentials
+    from actors.cluster import Cluster
 
 __all__ = ["MAX_CLIENTS", "MAX_SIZE", "ServerActor", "Threads"]
 
@@ -106,6 +107,7 @@ class ServerActor(ListenerActor):
         self.skipped = 0
         self.stopped: Answer[bool] = Answer()
         self.on_end: Callable[[], object] = lambda: None  # called once it has begun to close its clients
+        self.cluster: Cluster | None = None  # that it is a node of
         self._callbacks = callbacks
         self._make_client = make_client
         self._authenticate = authenticate

@@ -79,6 +79,16 @@ class Engine(Protocol):
         """Whether messages go through this moment."""
         ...
 
+    @property
+    def since(self) -> float:
+        """The time of `time.monotonic` when that has changed last."""
+        ...
+
+    @property
+    def why(self) -> str:
+        """Why they do not; empty while they do."""
+        ...
+
     def publish(self, topic: str, payload: bytes, headers: Headers, reply_to: str | None, timeout: float | None) -> None:
         """Give it to whoever is subscribed. Raises NotSent, with nothing taken, when it cannot be taken within `timeout` seconds (None: no
         limit); in a callback (`waiting.current().host` is not None) it never waits. Replies go by it too: then `topic` is a `reply_to`.

@@ -69,6 +69,15 @@ class NatsEngine:
     def up(self) -> bool:
         return self.transport.away is None and self.transport.outgoing.ended is None
 
+    @property
+    def since(self) -> float:
+        return self.transport.since
+
+    @property
+    def why(self) -> str:
+        reason = self.transport.away or self.transport.outgoing.ended
+        return "" if reason is None else reason.reason or str(reason)
+
     def publish(self, topic: str, payload: bytes, headers: Headers, reply_to: str | None, timeout: float | None) -> None:
         self._send(publication(topic, payload, headers, reply_to), timeout)
 

@@ -109,6 +109,7 @@ class Transport:
         self.url = str(servers)
         self._wire: Wire | None = None
         self.away: BusError | None = None  # why there is no connection at present
+        self.since = monotonic()  # there is one, or there is none
         self.max_payload = MAX_PAYLOAD
         self.dropped = 0  # messages that were taken, and for which no connection came any more
         self.loop = Loop()
@@ -331,7 +332,7 @@ class Transport:
         for interest in list(self._interests):
             await interest.begin(wire)
         await wire.flush(FLUSH_SECONDS)  # who hears that it is connected again may rely on the subscriptions
-        self.away = None
+        self.away, self.since = None, monotonic()
         self._tell("connected", None)
         self._begun.set(True)
         # nats-py swallows a cancellation that strikes while it writes: so the end is looked for, too.
@@ -349,6 +350,7 @@ class Transport:
         first = self.away is None
         self.away = Broken(self.url, reason.reason).because(reason)
         if first:
+            self.since = monotonic()
             self._fail_all(self.away)
             log.warning("%s; connecting again", reason)
             self._tell("reconnecting", reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -140,3 +141,15 @@ def test_nodes_that_are_cut_off_serve_their_own(own_nats_server: NatsServer) -> 
             if texts == ["apart"]:
                 texts = heard([conn], 1)[0]
             assert texts == ["again"]
+
+
+def test_explain_tells_how_the_engine_stands_and_who_is_in_a_cluster(own_nats_server: NatsServer) -> None:
+    url = re.escape(own_nats_server.url)
+    with bus.open(own_nats_server.url, timeout=WAIT) as topics:
+        with bus.serve("tcp://127.0.0.1:0", lambda msg, client: None, cluster="chat") as server:
+            assert re.search(rf"^topics by {url}, connected for \d+\.\d s$", bus.explain(), re.MULTILINE)
+            assert f"server {server.address} of cluster chat, serving for " in bus.explain()
+            own_nats_server.kill()
+            until(lambda: not topics.connected())
+            assert re.search(rf"^topics by {url}, not connected for \d+\.\d s: \w+", bus.explain(), re.MULTILINE)
+            assert f"server {server.address} of cluster chat (cut off), serving for " in bus.explain()

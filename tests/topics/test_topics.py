@@ -221,6 +221,11 @@ def test_it_can_be_waited_for_with_a_deadline_scope() -> None:
         sub.receive()
 
 
+def test_explain_names_the_engine() -> None:
+    with bus.open("embedded:"):
+        assert re.search(r"^topics by embedded:, connected for \d+\.\d s$", bus.explain(), re.MULTILINE)
+
+
 def test_explain_tells_of_subscriptions_and_responders() -> None:
     begun, go_on = threading.Event(), threading.Event()
 
