@@ -95,6 +95,9 @@ class EmbeddedEngine:
             self._router.remove(topic, queue, box)
             self._awaited.discard(box)
 
+    def drain(self, topic: str, queue: str | None, box: TopicBox, deadline: float | None) -> None:
+        self.unsubscribe(topic, queue, box)
+
     def request(self, topic: str, payload: bytes, headers: Headers, deadline: float) -> TopicMessage:
         route = self._route(topic)
         if not route.each and not route.groups:

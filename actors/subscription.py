@@ -149,6 +149,12 @@ class ResponderActor(TopicActor):
         waits = current().host is None and self.thread != get_ident()
         return waits and bool(self.through.wait(deadline_after(linger)))
 
+    def drain(self, deadline: float | None) -> None:
+        """Take no further request, and answer those that have come; then it is `through`."""
+        box = self.mailbox
+        self.engine.drain(box.topic, box.queue, box, deadline)
+        box.end(Closed(self.address))
+
     def stats(self) -> Stats:
         stats = super().stats()
         return Stats(

@@ -103,6 +103,10 @@ class Engine(Protocol):
         """Undo that. Raises nothing and waits for nothing; doing it twice, or without a subscription, is nothing."""
         ...
 
+    def drain(self, topic: str, queue: str | None, box: TopicBox, deadline: float | None) -> None:
+        """As `unsubscribe`, and returns when what was on its way is in the box, or at the deadline."""
+        ...
+
     def request(self, topic: str, payload: bytes, headers: Headers, deadline: float) -> TopicMessage:
         """Publish it with an address for replies; the first reply, its `source` the topic of the request. Raises NoResponders
         at once when nobody is subscribed, and RequestTimeout.

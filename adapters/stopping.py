@@ -1,8 +1,8 @@
 """Ctrl-C and SIGTERM: every script hears of it where it stands, and none can keep the process.
 
 What happens, in order
-1. At SIGTERM, and not at Ctrl-C, the servers drain first, DRAIN seconds at most: they accept nothing more and finish
-   what they have begun. Scripts hear nothing of it, and callbacks run on.
+1. At SIGTERM, and not at Ctrl-C, the servers drain first, and then the responders, DRAIN seconds at most: they accept
+   nothing more and finish what they have begun. Scripts hear nothing of it, and callbacks run on.
 2. A script on the main thread gets KeyboardInterrupt as under plain Python. For every other thread of a script the
    blocking call that runs, or else the next one, raises it; `time.sleep` is such a call while scripts run.
 3. URGE seconds later it is raised asynchronously in threads that did not block since: loops that compute.
@@ -32,11 +32,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import bus
 from actors import hosting, waiting
+from actors.answer import Answer
 from actors.server import ServerActor
+from actors.subjects import is_reserved
+from actors.subscription import ResponderActor
 from adapters.script import Script
 
 __all__ = ["Stopping", "interruptible_sleep"]
@@ -141,7 +144,7 @@ class Stopping:
 
     def _end(self) -> None:
         if self.signal == signal.SIGTERM:
-            _drain_servers()
+            _drain()
             self._drained = True
             self._repeat()
         began = time.monotonic()
@@ -175,12 +178,20 @@ class Stopping:
         return threads
 
 
-def _drain_servers() -> None:
-    """Have every server finish what it has begun, and leave it open: its script closes it, or its end does."""
+def _drain() -> None:
+    """Have who serves or answers finish what he has begun, and leave him open: his script closes him, or its end does.
+
+    Responders come last, because what a server has begun may ask them. Those of the engine's own topics are servers' ears.
+    """
     deadline = time.monotonic() + DRAIN
-    overs = [actor.drain(DRAIN, None) for actor in hosting.live_actors() if isinstance(actor, ServerActor)]
+    overs: list[Answer[Any]] = [actor.drain(DRAIN, None) for actor in hosting.live_actors() if isinstance(actor, ServerActor)]
     for over in overs:
         over.wait(deadline)
+    responders = [actor for actor in hosting.live_actors() if isinstance(actor, ResponderActor) and not is_reserved(actor.mailbox.topic)]
+    for responder in responders:
+        responder.drain(deadline)
+    for responder in responders:
+        responder.through.wait(deadline)
 
 
 _watching: Stopping | None = None

@@ -26,8 +26,8 @@ from actors.topicbox import TopicBox
 from actors.topics import NO_HEADERS, SEND_TIMEOUT, Headers, TopicMessage, check_size, topic_message
 from actors.waiting import remaining, sleep
 from adapters.nats.frames import delivery, publication
+from adapters.nats.interest import Ask, Interest
 from adapters.nats.jetstream import UNAVAILABLE, JetStream, Refused, is_stored
-from adapters.nats.transport import Ask, Interest
 
 if TYPE_CHECKING:
     from adapters.nats.engine import NatsEngine

@@ -6,6 +6,7 @@ waits, and raises NotSent. `request` raises Broken at once. Subscriptions stay, 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from itertools import count
 from secrets import token_hex
@@ -22,7 +23,8 @@ from actors.waiting import deadline_after
 from adapters.nats.durable import Durables
 from adapters.nats.frames import publication
 from adapters.nats.incoming import Incoming
-from adapters.nats.transport import Ask, Interest, Transport
+from adapters.nats.interest import Ask, Interest
+from adapters.nats.transport import Transport
 from adapters.nats.wire import Wire
 
 __all__ = ["NatsEngine"]
@@ -117,6 +119,12 @@ class NatsEngine:
         if interest is not None:
             self.transport.remove(interest)
         self.durables.unsubscribe(box)
+
+    def drain(self, topic: str, queue: str | None, box: TopicBox, deadline: float | None) -> None:
+        interest = self._interests.pop(box, None)
+        if interest is not None:
+            with contextlib.suppress(BusError):  # it has ended
+                self.transport.drain(interest, deadline)
 
     def _refused(self, text: str) -> None:
         """The server does not permit something. It names the topic, in lower case as nats-py gives it."""

@@ -36,4 +36,5 @@ def delivery(reply_to: str) -> tuple[int, int]:
         return 0, 0
     at = 4 if len(tokens) < 11 else 6  # newer servers put a domain and an account in front of the stream
     times, number = tokens[at : at + 2]
-    return (int(times), int(number)) if (times + number).isascii() and (times + number).isdigit() and len(times + number) < 40 else (0, 0)
+    known = all(word.isascii() and word.isdigit() and len(word) <= 20 for word in (times, number))
+    return (int(times), int(number)) if known else (0, 0)

@@ -19,77 +19,31 @@ import os
 import ssl
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from random import random
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from actors.answer import Answer
 from actors.errors import Broken, BusError, Closed, NotSent
 from actors.telling import OnState
 from actors.topics import BEFORE_FORK, MAX_PAYLOAD
 from actors.waiting import current, remaining
-from adapters.nats.incoming import Incoming
+from adapters.nats.interest import Ask, Interest
 from adapters.nats.loop import Loop
 from adapters.nats.outgoing import Op, Outgoing
 from adapters.nats.servers import Servers
 from adapters.nats.wire import FLUSH_SECONDS, Wire
 
-__all__ = ["Ask", "Interest", "Transport"]
+__all__ = ["Transport"]
 
 log = logging.getLogger("actorbus.nats")
 
 RECONNECT_SECONDS = 0.25  # between attempts, and up to twice that by chance, so that not all clients of a server come back at once
 ATTEMPT_SECONDS = 5.0
-HELD_MESSAGES = 65_536  # of one subscription, behind a mailbox that is full and that nothing may be dropped from
-HELD_BYTES = 64 * 1024 * 1024
 GOODBYE = 1.0  # seconds beyond the deadline, for the thread to say that it was over
 
 T = TypeVar("T")
-
-
-class Ask(Answer["T | BusError"], Generic[T]):
-    """What a thread waits for, and the loop answers. `instead` is the answer when there is no connection; None: then that is an error."""
-
-    __slots__ = ("instead",)
-
-    def __init__(self, instead: T | None = None) -> None:
-        super().__init__()
-        self.instead = instead
-
-    def fail(self, reason: BusError) -> None:
-        self.set(reason if self.instead is None else self.instead)
-
-
-class Interest:
-    """A subscription, through all connections. On the loop's thread `take(message)` is awaited, for one message after the other,
-    and `miss(count)` called for those that are more than wait for it.
-    """
-
-    __slots__ = ("miss", "queue", "sub", "take", "topic")
-
-    def __init__(
-        self, topic: str, queue: str | None, take: Callable[[Incoming], Awaitable[None]], miss: Callable[[int], object] = lambda count: None
-    ) -> None:
-        self.topic = topic
-        self.queue = queue
-        self.take = take
-        self.miss = miss
-        self.sub: Any = None  # of the present connection
-
-    async def begin(self, wire: Wire) -> None:
-        async def take(message: Any) -> None:
-            await self.take(message)
-
-        self.sub = await wire.subscribe(
-            self.topic, queue=self.queue or "", cb=take, pending_msgs_limit=HELD_MESSAGES, pending_bytes_limit=HELD_BYTES
-        )
-        wire.misses[self.sub] = self.miss
-
-    async def end(self) -> None:
-        if self.sub is not None:
-            with contextlib.suppress(Exception):  # its connection is gone
-                await self.sub.unsubscribe()
 
 
 class Transport:
@@ -195,6 +149,24 @@ class Transport:
 
         with contextlib.suppress(BusError):
             self.outgoing.call(end)
+
+    def drain(self, interest: Interest, deadline: float | None) -> None:
+        """Unsubscribe, and return when all is delivered that the server had sent before it knew, or at the deadline."""
+        ask: Ask[bool] = Ask(True)
+
+        async def forget(wire: Wire) -> None:
+            self._interests.discard(interest)
+
+        async def take_the_rest() -> None:
+            with contextlib.suppress(Exception):  # its connection is gone
+                await interest.sub.drain()
+            ask.set(True)
+
+        async def end(wire: Wire) -> None:
+            wire.start(take_the_rest())
+
+        self.outgoing.call(forget)
+        self.exchange(ask, end, deadline)
 
     def close(self, deadline: float | None) -> bool:
         """Take nothing more, write what waits, as long as the deadline lets, and end. Returns whether the server has all of it. In a

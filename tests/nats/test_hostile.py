@@ -153,7 +153,7 @@ def test_headers_weigh_something_in_a_mailbox() -> None:
 def test_headers_that_wait_behind_a_full_mailbox_are_counted(
     opened: bus.Topics, stranger: Stranger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.nats.transport.HELD_BYTES", 100_000)
+    monkeypatch.setattr("adapters.nats.interest.HELD_BYTES", 100_000)
     with bus.subscribe("hostile.held", overflow="wait", mailbox_messages=1) as sub:
         for _ in range(10):
             stranger.publish(b"hostile.held", b"", HEAD + b"K: " + b"v" * 30_000 + b"\r\n\r\n")

@@ -18,7 +18,7 @@ import bus
 from actors.errors import BusError
 from actors.topicbox import TopicBox
 from actors.topics import NO_HEADERS
-from adapters.nats import outgoing, transport, wire
+from adapters.nats import interest, outgoing, wire
 from adapters.nats.engine import NatsEngine
 from tests.bus.peers import WAIT, InThread, until
 from tests.natsserver import NatsServer
@@ -106,7 +106,7 @@ def test_what_could_not_go_out_is_told_at_the_close(
 
 
 def test_what_nobody_can_hold_back_any_longer_is_counted(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "HELD_MESSAGES", 10)
+    monkeypatch.setattr(interest, "HELD_MESSAGES", 10)
     with bus.open(nats_server.url, timeout=WAIT), bus.subscribe("test.held", overflow="wait", mailbox_messages=5) as sub:
         for number in range(100):
             bus.publish("test.held", f"{number}")

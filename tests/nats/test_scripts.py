@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
+import bus
 from adapters.cli import main
-from tests.adapters.command import Command, run, write
+from tests.adapters.command import LIMIT, Command, run, write
+from tests.bus.peers import WAIT, InThread, until
+from tests.nats.test_connecting import goes_through
 from tests.nats.test_credentials import Realm
 from tests.natsserver import NatsServer
 
@@ -130,3 +135,58 @@ def test_the_runner_waits_for_others_where_there_may_be_some(tmp_path: Path, nat
     assert run(script).stdout == "False\n"
     assert run("--bus", nats_server.url, script).stdout == "True\n"
     assert run(script, env={"ACTORBUS_URL": nats_server.url}).stdout == "True\n"
+
+
+DRAINED = """
+import sys, bus
+import adapters.stopping
+adapters.stopping.DRAIN, adapters.stopping.GRACE = {drain}, 600
+def work(msg):
+    print("working", flush=True)
+    sys.stdin.readline()
+    return msg.text.upper()
+responder = bus.respond("drain.work", work)
+print("ready", flush=True)
+"""
+
+
+def nobody_answers() -> bool:
+    try:
+        bus.request("drain.work", "late", timeout=0.2)
+    except bus.NoResponders:
+        return True
+    except bus.RequestTimeout:
+        pass
+    return False
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX does")
+def test_requests_that_have_come_are_answered_at_sigterm(tmp_path: Path, nats_server: NatsServer) -> None:
+    script = write(tmp_path, "script.py", DRAINED.format(drain=600))
+    with Command("run", "--bus", nats_server.url, script) as command, bus.open(nats_server.url, timeout=WAIT):
+        command.read_until("ready")
+        one = InThread(lambda: bus.request("drain.work", "one", timeout=LIMIT))
+        command.read_until("working")
+        two = InThread(lambda: bus.request("drain.work", "two", timeout=LIMIT)).until_blocked()
+        goes_through()  # behind it, so the server has it
+        command.signal(signal.SIGTERM)
+        until(nobody_answers)
+        for _ in range(100):  # for those late ones, too, that were not too late
+            command.tell("go on")
+        assert (one.result().text, two.result().text) == ("ONE", "TWO")
+        ended = command.end()
+    assert (ended.status, ended.stderr) == (143, "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX does")
+def test_a_responder_that_takes_longer_holds_it_up_no_longer_than_the_limit(tmp_path: Path, nats_server: NatsServer) -> None:
+    for_good = DRAINED.format(drain=0.1).replace("sys.stdin.readline()", "__import__('threading').Event().wait()")
+    script = write(tmp_path, "script.py", for_good)
+    with Command("run", "--bus", nats_server.url, script) as command, bus.open(nats_server.url, timeout=WAIT):
+        command.read_until("ready")
+        asking = InThread(lambda: bus.request("drain.work", "one", timeout=LIMIT))
+        command.read_until("working")
+        command.signal(signal.SIGTERM)
+        assert command.end().status == 143
+    with pytest.raises(bus.BusError):
+        asking.result()
