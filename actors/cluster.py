@@ -18,12 +18,13 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Literal
 
 from actors import hosting
+from actors.engine import Engine
 from actors.errors import BusError, Closed
 from actors.message import Message, Sendable, encode
 from actors.subjects import check_queue
 from actors.subscription import NoSocket, ResponderActor
 from actors.topicbox import TopicBox
-from actors.topics import ERROR, Engine, TopicMessage, check_size
+from actors.topics import ERROR, TopicMessage, check_size
 from actors.waiting import deadline_after, remaining
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ NOT_DURABLE = 'durable topics need a NATS server with JetStream: bus.open("nats:
 
 
 class EmbeddedEngine:
-    """See the module, and `actors.topics.Engine`."""
+    """See the module, and `actors.engine.Engine`."""
 
     url = "embedded:"
     max_payload = MAX_PAYLOAD

@@ -17,6 +17,7 @@ from typing import Any
 from actors import hosting, sockets, topics, waiting
 from actors.bridging import BridgeActor
 from actors.datagram import DatagramActor
+from actors.engine import Engine
 from actors.lane import Lane
 from actors.link import LinkActor
 from actors.listener import ListenerActor
@@ -26,7 +27,6 @@ from actors.server import ServerActor
 from actors.stats import Stats
 from actors.stream import StreamActor
 from actors.subscription import ResponderActor, TopicActor
-from actors.topics import Engine
 from actors.waiting import Waiter
 
 __all__ = ["explain"]

@@ -17,19 +17,18 @@ from typing import Any
 from actors import crew, hosting, scope
 from actors.actor import Close, SocketActor, post
 from actors.answer import Answer
+from actors.engine import Engine
 from actors.errors import BusError, Closed
 from actors.message import Sendable
 from actors.readerthread import ReaderThread
 from actors.stats import Stats
 from actors.topicbox import TopicBox
-from actors.topics import ERROR, Engine, TopicMessage
+from actors.topics import ERROR, TopicMessage, one_line
 from actors.waiting import current, deadline_after
 
 __all__ = ["Durable", "ResponderActor", "TopicActor", "in_use"]
 
 log = logging.getLogger("actorbus.topics")
-
-LONGEST_ERROR = 1000  # characters of an exception that go into a header
 
 
 class NoSocket:
@@ -175,7 +174,7 @@ class ResponderActor(TopicActor):
 
     def _refuse(self, message: TopicMessage, why: str) -> None:
         try:
-            message.respond(b"", headers={ERROR: " ".join(why.split())[:LONGEST_ERROR].encode("utf-8", "replace").decode()})
+            message.respond(b"", headers={ERROR: one_line(why)})
         except Exception:
             log.exception("a request on %s could not even be told that its responder failed", message.topic)
 

@@ -1,4 +1,4 @@
-"""Topics: what an engine behind them does, the message it delivers, and which engine the process has.
+"""Topics: the message that an engine delivers, and which engine the process has.
 
 There is one engine at a time. The default is the embedded one, inside this process; `use` puts another in its place, as `bus.open` does.
 What all engines have in common (names, limits, encoding, mailboxes and what they drop) is decided before and behind them,
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from threading import RLock, get_ident
 from time import monotonic
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from actors.answer import Answer
 from actors.errors import Broken, ConnectTimeout, EngineInUse, TooLarge
@@ -21,7 +21,7 @@ from actors.message import Message, Sendable, encode
 from actors.subjects import check_headers
 
 if TYPE_CHECKING:
-    from actors.topicbox import TopicBox
+    from actors.engine import Engine
 
 __all__ = [
     "APIECE",
@@ -29,7 +29,6 @@ __all__ = [
     "MAX_PAYLOAD",
     "NO_HEADERS",
     "SEND_TIMEOUT",
-    "Engine",
     "Headers",
     "TopicMessage",
     "check_size",
@@ -40,6 +39,7 @@ __all__ = [
     "engine",
     "forgive_silence",
     "forgiving",
+    "one_line",
     "opening",
     "refuse",
     "topic_message",
@@ -52,80 +52,10 @@ MAX_PAYLOAD = 1024 * 1024  # NATS's own default, headers included
 SEND_TIMEOUT = 20.0
 APIECE = 512  # bytes that a message weighs without its payload, so that one figure bounds both, number and bytes
 HEADER_APIECE = 128  # and each of its headers, without the text: there can be a hundred thousand of them in a message without a payload
+LONGEST_ERROR = 1000  # characters of an exception that go into a header
 ERROR = "Actorbus-Error"  # the header of a reply that says why there is none
 NO_HEADERS: Headers = MappingProxyType({})
 BEFORE_FORK = "it was opened before a fork and belongs to the parent process; open it again in the child"
-
-
-class Engine(Protocol):
-    """What carries messages by topic. Its methods may be called from any thread, also in callbacks, and from several at once.
-
-    What comes in is checked: names, the size with headers against `max_payload`, timeouts. `headers` may be empty. A `TopicBox` is where
-    a subscriber's messages go, by `box.deliver(message)`, made with `topic_message`; it never blocks.
-    """
-
-    @property
-    def url(self) -> str:
-        """What it is, as `bus.open` takes it, without credentials."""
-        ...
-
-    @property
-    def max_payload(self) -> int:
-        """Bytes a message may have, headers included (see `size_of`)."""
-        ...
-
-    @property
-    def up(self) -> bool:
-        """Whether messages go through this moment."""
-        ...
-
-    @property
-    def since(self) -> float:
-        """The time of `time.monotonic` when that has changed last."""
-        ...
-
-    @property
-    def why(self) -> str:
-        """Why they do not; empty while they do."""
-        ...
-
-    def publish(self, topic: str, payload: bytes, headers: Headers, reply_to: str | None, timeout: float | None) -> None:
-        """Give it to whoever is subscribed. Raises NotSent, with nothing taken, when it cannot be taken within `timeout` seconds (None: no
-        limit); in a callback (`waiting.current().host` is not None) it never waits. Replies go by it too: then `topic` is a `reply_to`.
-        """
-        ...
-
-    def subscribe(self, topic: str, queue: str | None, box: TopicBox) -> None:
-        """From its return on `box` gets what is published to topics of that pattern; of the boxes of one queue, one gets it."""
-        ...
-
-    def unsubscribe(self, topic: str, queue: str | None, box: TopicBox) -> None:
-        """Undo that. Raises nothing and waits for nothing; doing it twice, or without a subscription, is nothing."""
-        ...
-
-    def drain(self, topic: str, queue: str | None, box: TopicBox, deadline: float | None) -> None:
-        """As `unsubscribe`, and returns when what was on its way is in the box, or at the deadline."""
-        ...
-
-    def request(self, topic: str, payload: bytes, headers: Headers, deadline: float) -> TopicMessage:
-        """Publish it with an address for replies; the first reply, its `source` the topic of the request. Raises NoResponders
-        at once when nobody is subscribed, and RequestTimeout.
-        """
-        ...
-
-    def publish_durable(self, topic: str, payload: bytes, headers: Headers, timeout: float | None) -> None:
-        """As `publish`, and returns when it is stored. Raises NotDurable if this engine cannot, NotSent if it was not stored in time."""
-        ...
-
-    def subscribe_durable(self, topic: str, name: str, replay: str | float, box: TopicBox) -> None:
-        """Deliver what is stored to the consumer of that name, from "all", "new" or a time (seconds since the epoch) on when it is new.
-        Messages have `ack`. Raises NotDurable. `unsubscribe(topic, None, box)` ends the delivery; what is not acknowledged stays.
-        """
-        ...
-
-    def close(self, timeout: float) -> bool:
-        """Get out what was taken, end. Whether all of it got out. The boxes have ended, or get `box.end(reason)`."""
-        ...
 
 
 class TopicMessage(Message):
@@ -253,6 +183,15 @@ def check_size(topic: str, payload: bytes, headers: Headers, limit: int) -> None
     """Raises TooLarge."""
     if (size := size_of(payload, headers)) > limit:
         raise TooLarge(f"topic {topic}", f"{size} bytes, headers included, are over the limit of {limit}")
+
+
+def one_line(why: str) -> str:
+    """An error as it goes into a header, and as it is taken from one that anybody may have written: printable, and not long.
+
+    >>> one_line("no such\\npart: \\x1b[31m7")
+    'no such part: [31m7'
+    """
+    return " ".join("".join(character if character.isprintable() else " " for character in why[:LONGEST_ERROR]).split())
 
 
 # -- which engine there is ------------------------------------------------------------------------------------------------

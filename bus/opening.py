@@ -14,10 +14,10 @@ from urllib.parse import unquote
 
 from actors import crew, hosting, scope, topics
 from actors.embedded import EmbeddedEngine
+from actors.engine import Engine
 from actors.errors import BadAddress, BusError, Closed, EngineInUse
 from actors.subscription import TopicActor, in_use
 from actors.telling import LinkState, OnState, Teller
-from actors.topics import Engine
 from actors.waiting import check_timeout, deadline_after, remaining
 from bus._siblings import HOME
 from bus.arguments import check_callable

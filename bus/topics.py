@@ -13,9 +13,9 @@ from actors.errors import NoResponders, ResponderFailed
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES
 from actors.message import Sendable, encode
 from actors.subjects import check_headers, check_pattern, check_queue, check_topic, known
-from actors.subscription import LONGEST_ERROR, Durable, NoSocket, ResponderActor, TopicActor
+from actors.subscription import Durable, NoSocket, ResponderActor, TopicActor
 from actors.topicbox import Overflow, TopicBox
-from actors.topics import ERROR, NO_HEADERS, SEND_TIMEOUT, TopicMessage, check_size
+from actors.topics import ERROR, NO_HEADERS, SEND_TIMEOUT, TopicMessage, check_size, one_line
 from actors.waiting import check_timeout, sleep
 from bus.arguments import check_callable, check_choice, check_counts
 from bus.subscription import Responder, Subscription
@@ -106,6 +106,7 @@ def request(topic: str, message: Sendable, timeout: float, *, headers: Mapping[s
     raised, and what `publish` raises. (In the first seconds of `actorbus run` with several scripts, or with a server behind the topics, it
     goes on asking where nobody is: the others may still be starting.)
 
+    >>> import bus
     >>> with bus.respond("sum", lambda msg: {"sum": sum(msg.json()["of"])}):
     ...     print(bus.request("sum", {"of": [1, 2, 3]}, timeout=5).json())
     {'sum': 6}
@@ -128,7 +129,7 @@ def request(topic: str, message: Sendable, timeout: float, *, headers: Mapping[s
                 raise
         sleep(RETRY_SECONDS)
     if ERROR in reply.headers:
-        raise ResponderFailed(topic, " ".join(reply.headers[ERROR].split())[:LONGEST_ERROR])
+        raise ResponderFailed(topic, one_line(reply.headers[ERROR]))
     return reply
 
 

@@ -1,4 +1,4 @@
-"""Topics over a NATS server: what `actors.topics.Engine` asks for, said in its protocol.
+"""Topics over a NATS server: what `actors.engine.Engine` asks for, said in its protocol.
 
 While there is no connection: `publish` goes on, its messages wait for the next one, up to `outgoing.MAX_MESSAGES` and `MAX_BYTES`; then it
 waits, and raises NotSent. `request` raises Broken at once. Subscriptions stay, and are there again with the next connection.

@@ -59,7 +59,14 @@ class Interest:
         )
         wire.misses[self.sub] = self.miss
 
-    async def end(self) -> None:
+    async def end(self, wire: Wire) -> None:
         if self.sub is not None:
+            wire.misses.pop(self.sub, None)
             with contextlib.suppress(Exception):  # its connection is gone
                 await self.sub.unsubscribe()
+
+    async def drain(self, wire: Wire) -> None:
+        """The same, when all is taken that the server had sent before it knew."""
+        with contextlib.suppress(Exception):
+            await self.sub.drain()
+        wire.misses.pop(self.sub, None)

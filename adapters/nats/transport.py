@@ -145,7 +145,7 @@ class Transport:
 
         async def end(wire: Wire) -> None:
             self._interests.discard(interest)
-            await interest.end()
+            await interest.end(wire)
 
         with contextlib.suppress(BusError):
             self.outgoing.call(end)
@@ -157,13 +157,12 @@ class Transport:
         async def forget(wire: Wire) -> None:
             self._interests.discard(interest)
 
-        async def take_the_rest() -> None:
-            with contextlib.suppress(Exception):  # its connection is gone
-                await interest.sub.drain()
+        async def take_the_rest(wire: Wire) -> None:
+            await interest.drain(wire)
             ask.set(True)
 
         async def end(wire: Wire) -> None:
-            wire.start(take_the_rest())
+            wire.start(take_the_rest(wire))
 
         self.outgoing.call(forget)
         self.exchange(ask, end, deadline)

@@ -279,7 +279,7 @@ def test_an_answer_is_not_said_to_the_server_itself(opened: bus.Topics, stranger
 def test_an_error_of_a_stranger_is_short_and_one_line(opened: bus.Topics, stranger: Stranger) -> None:
     def answer(msg: bus.TopicMessage) -> None:
         assert msg.reply_to is not None
-        stranger.publish(msg.reply_to.encode(), b"", HEAD + ERROR.encode() + b": it\nis " + b"x" * 100_000 + b"\r\n\r\n")
+        stranger.publish(msg.reply_to.encode(), b"", HEAD + ERROR.encode() + b": it\nis \x1b" + b"x" * 100_000 + b"\r\n\r\n")
 
     with bus.respond("hostile.error", answer), pytest.raises(bus.ResponderFailed) as raised:
         bus.request("hostile.error", "", timeout=WAIT)
@@ -341,3 +341,18 @@ def test_a_stranger_among_the_nodes_is_no_node_or_one(opened: bus.Topics, nats_s
             over.append(True)
             with contextlib.suppress(OSError):  # a server throws out who floods it
                 answering.result()
+
+
+# -- what is left behind --------------------------------------------------------------------------------------------------
+
+
+def test_subscriptions_that_are_over_leave_nothing(opened: bus.Topics) -> None:
+    before = len(wire(opened).misses), len(wire(opened)._subs)
+    with bus.serve("tcp://127.0.0.1:0", lambda msg, client: None, cluster="left") as server:
+        for _ in range(10):
+            bus.subscribe("hostile.left").close()
+            server.nodes(timeout=WAIT, expected=1)
+            responder = bus.respond("hostile.left", lambda msg: None)
+            responder._actor.drain(None)
+            responder.close()
+    until(lambda: (len(wire(opened).misses), len(wire(opened)._subs)) == before)

@@ -233,7 +233,7 @@ def test_a_responder_that_says_nothing_is_waited_for_until_the_deadline() -> Non
 
 def test_a_responder_that_raises_tells_who_asked(caplog: pytest.LogCaptureFixture) -> None:
     def fail(message: bus.TopicMessage) -> str:
-        raise LookupError("no such\npart: ü")
+        raise LookupError("no such\npart: ü\0\x1b")
 
     with bus.respond("parts", fail):
         for _ in range(2):  # and goes on
