@@ -44,7 +44,7 @@ class NatsEngine:
     def __init__(self, connect: Callable[..., Transport], on_state: OnState | None = None) -> None:
         self._on_state = on_state
         self._interests: dict[TopicBox, Interest] = {}
-        self._confirming: dict[str, Ask[bool]] = {}
+        self._confirming: list[tuple[str, Ask[bool]]] = []
         self._asked: dict[str, tuple[Ask[TopicMessage], Accept]] = {}
         self._numbers = count(1)
         self.inbox = f"_INBOX.{token_hex(11)}"
@@ -93,14 +93,15 @@ class NatsEngine:
 
         interest = self._interests[box] = Interest(topic, queue, take, box.miss)
         ask: Ask[bool] = Ask(True)
-        self._confirming[topic] = ask
+        confirming = topic, ask
+        self._confirming.append(confirming)
         try:
             self.transport.add(interest, ask, monotonic() + SUBSCRIBE_SECONDS)
         except BaseException:
             self.unsubscribe(topic, queue, box)
             raise
         finally:
-            self._confirming.pop(topic, None)
+            self._confirming.remove(confirming)
 
     async def put(self, box: TopicBox, message: TopicMessage) -> None:
         """On the loop: with room, at once; where somebody asked that nothing be dropped, later messages wait behind it."""
@@ -128,7 +129,7 @@ class NatsEngine:
 
     def _refused(self, text: str) -> None:
         """The server does not permit something. It names the topic, in lower case as nats-py gives it."""
-        for topic, ask in list(self._confirming.items()):
+        for topic, ask in list(self._confirming):
             if "subscription" in text and f'"{topic.lower()}"' in text:
                 ask.set(Broken(self.url, text))
 

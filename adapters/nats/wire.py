@@ -20,7 +20,7 @@ from typing import Any
 
 from nats.aio.client import Client, RawCredentials
 from nats.aio.subscription import Subscription
-from nats.errors import SlowConsumerError
+from nats.errors import Error, SlowConsumerError
 
 from actors.errors import BusError
 from adapters.nats import causes
@@ -174,8 +174,10 @@ class Wire(Client):
             self._refused(str(exc).removeprefix("nats: "))
         elif isinstance(exc, SlowConsumerError):
             self.misses[exc.sub](1)
-        else:
+        elif isinstance(exc, (Error, OSError)):
             log.debug("%s: %s", self.url, exc)  # the connection's end, which is told elsewhere
+        else:
+            log.error("%s: a message is lost", self.url, exc_info=exc)  # in what takes it
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         """Whatever ends the connection comes through here. nats-py would write what it still has, and wait for a server that may hang, or

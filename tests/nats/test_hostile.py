@@ -343,6 +343,25 @@ def test_a_stranger_among_the_nodes_is_no_node_or_one(opened: bus.Topics, nats_s
                 answering.result()
 
 
+def test_what_goes_wrong_with_a_message_is_told_and_ends_nothing(
+    opened: bus.Topics, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    really = TopicBox.offer
+
+    def offer(box: TopicBox, message: bus.TopicMessage) -> bool:
+        if message.data == b"odd":
+            raise LookupError("nobody thought of that")
+        return really(box, message)
+
+    monkeypatch.setattr(TopicBox, "offer", offer)
+    with bus.subscribe("hostile.bug") as sub:
+        bus.publish("hostile.bug", "odd")
+        bus.publish("hostile.bug", "last")
+        assert take(sub).text == "last"
+    assert "a message is lost" in caplog.text
+    assert "nobody thought of that" in caplog.text
+
+
 # -- what is left behind --------------------------------------------------------------------------------------------------
 
 
