@@ -163,12 +163,13 @@ def open(
 
 
 class _Opened:
-    """The engine that was opened explicitly, how, and what tells its holders how it stands."""
+    """The engine that was opened, how, and what tells its holders how it stands. `by_default`: the environment named it, and holds it."""
 
     engine: Engine
 
-    def __init__(self, how: dict[str, Any], first: Teller) -> None:
+    def __init__(self, how: dict[str, Any], first: Teller, *, by_default: bool = False) -> None:
         self.how = how
+        self.by_default = by_default
         self.tellers = [first]
         self._last: tuple[LinkState, BusError | None] | None = None
 
@@ -201,9 +202,9 @@ def _how(url: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _share(url: str, how: dict[str, Any], teller: Teller) -> Topics | None:
-    """What is open already; None if nothing is."""
+    """What is open already; None if nothing is, or if it may be replaced."""
     with _lock:
-        if _opened is None:
+        if _opened is None or (_opened.by_default and _opened.how != how):
             return None
         if _opened.how != how:
             raise EngineInUse(_shown(url), f"{_opened.engine.url} is open already; close that first")
@@ -293,8 +294,15 @@ def _shown(url: str) -> str:
 
 
 def _default(deadline: float | None) -> Engine:
+    global _opened
     url = os.environ.get(VARIABLE)
-    return _factory(url)(url, timeout=remaining(deadline)) if url else EmbeddedEngine()
+    if not url:
+        return EmbeddedEngine()
+    opened = _Opened(_how(url, {}), Teller(None, None, lambda: "", log), by_default=True)
+    opened.engine = _factory(url)(url, timeout=remaining(deadline), on_state=opened.tell)
+    with _lock:
+        _opened = opened
+    return opened.engine
 
 
 def _after_fork() -> None:

@@ -13,7 +13,7 @@ import pytest
 import bus
 from actors import topics, waiting
 from bus.opening import _how
-from tests.bus.peers import WAIT, InThread, until
+from tests.bus.peers import WAIT, InThread, run_script, until
 from tests.natsserver import NatsServer
 
 
@@ -41,7 +41,10 @@ def opens(silent: str) -> Iterator[InThread[bus.Topics]]:
         interrupted(opening)
 
 
-def test_who_comes_second_keeps_to_its_own_deadline(opens: InThread[bus.Topics], silent: str) -> None:
+def test_who_comes_second_keeps_to_its_own_deadline(
+    opens: InThread[bus.Topics], silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topics, "engine", None)
     for url in (silent, "embedded:"):
         with pytest.raises(bus.ConnectTimeout, match=f"cannot connect to {url}: another thread was opening it"):
             InThread(lambda url=url: bus.open(url, timeout=0.05)).result()  # type: ignore[misc]
@@ -154,6 +157,27 @@ def test_who_comes_may_be_said_in_the_url_or_by_name(inside: str, named: dict[st
                 assert one.connected()
                 with pytest.raises(bus.EngineInUse):
                     bus.open(server.url, token="another one")
+
+
+def test_what_the_environment_names_is_shared_by_who_opens_it(nats_server: NatsServer) -> None:
+    code = """
+import os, sys, bus
+os.environ["ACTORBUS_URL"] = sys.argv[1]
+with bus.subscribe("environment.a") as sub:
+    with bus.open(sys.argv[1], on_state=print) as topics:
+        bus.publish("environment.a", "shared")
+        print(sub.receive(30).text, topics.connected())
+    bus.publish("environment.a", "and left")
+    print(sub.receive(30).text)
+    try:
+        bus.open("embedded:")
+    except bus.EngineInUse:
+        print("in use")
+with bus.open("embedded:") as topics:
+    print(topics.url)
+"""
+    said = run_script(code, nats_server.url).splitlines()
+    assert [line for line in said if not line.startswith(("connected", "closed"))] == ["shared True", "and left", "in use", "embedded:"]
 
 
 def test_a_path_is_the_same_as_a_str_or_as_a_path() -> None:
