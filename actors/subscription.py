@@ -69,10 +69,14 @@ class TopicActor(SocketActor):
 
     def on_start(self) -> None:
         box = self.mailbox
-        if self.durable is None:
-            self.engine.subscribe(box.topic, box.queue, box)
-        else:
-            self.engine.subscribe_durable(box.topic, self.durable.name, self.durable.replay, box)
+        try:
+            if self.durable is None:
+                self.engine.subscribe(box.topic, box.queue, box)
+            else:
+                self.engine.subscribe_durable(box.topic, self.durable.name, self.durable.replay, box)
+        except BaseException:
+            box.close(Closed(self.address))  # it uses no engine, though it is on the books a moment longer
+            raise
 
     @property
     def address(self) -> str:

@@ -153,13 +153,15 @@ def test_an_nkey(serve: Serve, tmp_path: Path) -> None:
         bus.open(server.url, nkey=tmp_path / "stranger", timeout=WAIT)
 
 
-def test_what_the_server_does_not_permit_is_said(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_the_server_does_not_permit_is_said(serve: Serve, caplog: pytest.LogCaptureFixture, no_leaks: object) -> None:
     denied = "publish: { deny: secret.out }, subscribe: { deny: secret.in }"
     server = serve(f"authorization {{ users = [ {{ user: ali, password: x, permissions: {{ {denied} }} }} ] }}")
     with bus.open(f"nats://ali:x@{server.address}", timeout=WAIT):
         for asking in [InThread(lambda: bus.subscribe("secret.in")) for _ in range(5)]:
             with pytest.raises(bus.Broken, match="permissions violation for subscription"):
                 asking.result()
+        with pytest.raises(bus.Broken, match="permissions violation for subscription"):
+            bus.respond("secret.in", lambda msg: None)
         bus.publish("secret.out", "x")  # nobody hears that it was refused, but the log
         until(lambda: "permissions violation for publish" in caplog.text)
         goes_through()
