@@ -87,7 +87,8 @@ class Mailbox(Generic[T]):
         self.returned = self._returned = list[T]()  # taken and put back by an interrupted taker, who cannot wait for the lock
         self.keep = self._returned.append  # one C call: in an `except` nothing can come before it
         self._keeping = True  # until `close`
-        self.quick = LOCKED and not lossy  # see the module: there is nothing to look after but the queue itself
+        # See the module: there is nothing to look after but the queue itself. (A bool, of which mypy must not believe that it stays.)
+        self.quick: Any = LOCKED and not lossy
         self._bytes = 0  # may drift by an interrupted put; an empty mailbox sets it right
         self._weigh = weigh
         self._max_items = max_items
@@ -163,7 +164,7 @@ class Mailbox(Generic[T]):
         if self.quick and items and not self._returned:
             item = items[0]
             weight = self._weigh(item)
-            if self.quick and items and items[0] is item and not self._returned:  # type: ignore[redundant-expr]  # still: that was a call
+            if self.quick and items and items[0] is item and not self._returned:  # still: that was a call
                 del items[0]
                 self._bytes -= weight
                 return item
