@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import cast
 
 from . import wire
+from .cell import Cell
 from .end import REPLY_TIMEOUT, Gate
 
 
@@ -23,7 +24,7 @@ async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
 
 
-def streams_server(announce: Callable[[str], None], size: int) -> None:
+def streams_server(announce: Callable[[str], None], cell: Cell) -> None:
     async def serve() -> None:
         async with await asyncio.start_server(_echo, "127.0.0.1", 0) as server:
             announce(wire.address_of(server.sockets[0]))
@@ -87,11 +88,11 @@ async def _serve_protocol(announce: Callable[[str], None]) -> None:
         await server.serve_forever()
 
 
-def protocol_server(announce: Callable[[str], None], size: int) -> None:
+def protocol_server(announce: Callable[[str], None], cell: Cell) -> None:
     asyncio.run(_serve_protocol(announce))
 
 
-def uvloop_server(announce: Callable[[str], None], size: int) -> None:
+def uvloop_server(announce: Callable[[str], None], cell: Cell) -> None:
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

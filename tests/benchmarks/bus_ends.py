@@ -5,12 +5,13 @@ from functools import partial
 
 import bus
 
+from .cell import Cell
 from .end import REPLY_TIMEOUT, Gate
 
 CONNECT_TIMEOUT = 10.0
 
 
-def proxy_server(announce: Callable[[str], None], size: int) -> None:
+def proxy_server(announce: Callable[[str], None], cell: Cell) -> None:
     with bus.listen("tcp://127.0.0.1:0") as listener:
         announce(listener.address)
         conn = listener.accept(timeout=CONNECT_TIMEOUT)
@@ -34,7 +35,7 @@ def trip(conn: bus.Connection, payload: bytes) -> bytes:
     return msg.data
 
 
-def callback_server(announce: Callable[[str], None], size: int) -> None:
+def callback_server(announce: Callable[[str], None], cell: Cell) -> None:
     with bus.serve("tcp://127.0.0.1:0", on_message=lambda msg, client: msg) as server:
         announce(server.address)
         server.wait()

@@ -1,7 +1,9 @@
-"""Part one, the round trip: who takes part, and the table."""
+"""The round trip of one message over TCP: who takes part, and the table."""
 
-from .peers import Peer
-from .table import PLACEMENT, Column, Results, median_of, micro, ratio, spread_of
+from .cell import Cell
+from .part import Bars, Part, Peer
+from .table import MICRO, middle, ratio, share, spread
+from .trips import round_trips
 
 FLOOR = "floor"
 
@@ -48,18 +50,20 @@ PEERS = (
     ),
 )
 
-COLUMNS = (
-    Column("p50 µs", lambda results, name: spread_of(results, name, lambda sample: micro(sample.p50))),
-    Column("p99 µs", lambda results, name: median_of(results, name, lambda sample: micro(sample.p99))),
-    Column("CPU µs per echo", lambda results, name: spread_of(results, name, lambda sample: micro(sample.cpu))),
-    Column("p50 : floor", lambda results, name: ratio(results, name, FLOOR, lambda sample: sample.p50)),
-    Column("CPU : floor", lambda results, name: ratio(results, name, FLOOR, lambda sample: sample.cpu)),
+FIGURES = (
+    ("p50 µs", spread("p50", MICRO)),
+    ("p99 µs", middle("p99", MICRO)),
+    ("CPU µs per echo", spread("cpu", MICRO)),
+    ("echoes/s", middle("rate")),
+    ("received", share("received", "sent")),
 )
 
-
-def heading(results: Results) -> str:
-    load = results.load
-    return (
-        f"Round trip of {load.size} bytes, one client, {load.count} trips a round after {load.warm} of warm-up. "
-        f"CPU is that of both processes, placed {PLACEMENT[load.placement]}. TCP_NODELAY everywhere."
-    )
+PART = Part(
+    "echo",
+    "Round trip over TCP, one client. CPU is that of both processes. TCP_NODELAY everywhere.",
+    (Cell(256, count=10_000, warm=2_000),),
+    PEERS,
+    round_trips,
+    (*FIGURES, ("p50 : floor", ratio("p50", FLOOR)), ("CPU : floor", ratio("cpu", FLOOR))),
+    bars=(Bars("256 B", "p50", "TCP round trip of 256 B: p50, µs", MICRO),),
+)

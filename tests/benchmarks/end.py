@@ -19,11 +19,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self, cast
 
+from .cell import Cell
+
 REPLY_TIMEOUT = 5.0
 
 
 class ServerEnd(Protocol):
-    def __call__(self, announce: Callable[[str], None], size: int) -> None: ...
+    def __call__(self, announce: Callable[[str], None], cell: Cell) -> None: ...
 
 
 class ClientEnd(Protocol):
@@ -56,16 +58,13 @@ def percentile(ordered: list[int], share: float) -> int:
 
 @dataclass(frozen=True)
 class Gate:
-    """How many messages of which size, and the parent's leave to start and to go."""
+    """What to do, and the parent's leave to start and to go."""
 
-    size: int
-    warm: int
-    count: int
-    clients: int
+    cell: Cell
 
     @property
     def payload(self) -> bytes:
-        return bytes(index % 251 for index in range(self.size))
+        return bytes(index % 251 for index in range(self.cell.size))
 
     def wait_to_start(self) -> None:
         say({"warm": True})
@@ -87,12 +86,12 @@ class Gate:
     def time(self, trip: Callable[[bytes], bytes]) -> None:
         """The same loop for every blocking client, so that its own cost is the same for all."""
         payload, clock = self.payload, time.perf_counter_ns
-        for _ in range(self.warm):
+        for _ in range(self.cell.warm):
             trip(payload)
-        waits = [0] * self.count
+        waits = [0] * self.cell.count
         self.wait_to_start()
         before_all, begun = Spent.so_far(), time.perf_counter()
-        for index in range(self.count):
+        for index in range(self.cell.count):
             before = clock()
             echo = trip(payload)
             waits[index] = clock() - before
@@ -103,12 +102,12 @@ class Gate:
 
     async def time_async(self, trip: Callable[[bytes], Awaitable[bytes]]) -> None:
         payload, clock = self.payload, time.perf_counter_ns
-        for _ in range(self.warm):
+        for _ in range(self.cell.warm):
             await trip(payload)
-        waits = [0] * self.count
+        waits = [0] * self.cell.count
         self.wait_to_start()
         before_all, begun = Spent.so_far(), time.perf_counter()
-        for index in range(self.count):
+        for index in range(self.cell.count):
             before = clock()
             echo = await trip(payload)
             waits[index] = clock() - before
@@ -138,15 +137,16 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if order["core"] is not None:
         os.sched_setaffinity(0, {order["core"]})
-    if "address" in order:
+    cell = Cell(**order["cell"])
+    if order["address"] is not None:
         client = cast(ClientEnd, resolve(order["where"]))
-        client(order["address"], Gate(order["size"], order["warm"], order["count"], order["clients"]))
+        client(order["address"], Gate(cell))
         return
     server = cast(ServerEnd, resolve(order["where"]))
     # A thread that waits in read() holds no lock and costs the server nothing until it is asked.
     control = threading.Thread(target=answer_with_spent, daemon=True)
     control.start()
-    server(lambda address: say({"address": address}), order["size"])
+    server(lambda address: say({"address": address}), cell)
     control.join()
 
 

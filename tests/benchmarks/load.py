@@ -75,11 +75,11 @@ def load(address: str, gate: Gate) -> None:
     # This end is the instrument, not the subject; its collections would show up as the servers' latency.
     gc.disable()
     message = wire.frame(gate.payload)
-    fleet = Fleet(address, gate.clients)
-    fleet.exchange(message, gate.warm)
+    fleet = Fleet(address, gate.cell.clients)
+    fleet.exchange(message, gate.cell.warm)
     gate.wait_to_start()
     before_all, begun = Spent.so_far(), time.perf_counter()
-    waits = fleet.exchange(message, gate.count)
+    waits = fleet.exchange(message, gate.cell.count)
     wall, spent = time.perf_counter() - begun, Spent.so_far() - before_all
     gate.report(waits, wall, spent)
     fleet.close()

@@ -1,7 +1,9 @@
-"""Part two, many busy clients: who takes part, and the table."""
+"""Many busy clients at one server: who takes part, and the table."""
 
-from .peers import Peer
-from .table import PLACEMENT, Column, Results, median_of, micro, milli, ratio, spread_of, whole
+from .cell import Cell
+from .part import Part, Peer
+from .table import MICRO, MILLI, middle, ratio, share, spread
+from .trips import round_trips
 
 FLOOR = "epoll"
 
@@ -14,21 +16,20 @@ PEERS = (
 )
 
 COLUMNS = (
-    Column("CPU µs per echo", lambda results, name: spread_of(results, name, lambda sample: micro(sample.server_cpu))),
-    Column("CPU : floor", lambda results, name: ratio(results, name, FLOOR, lambda sample: sample.server_cpu)),
-    Column("echoes/s", lambda results, name: spread_of(results, name, lambda sample: whole(sample.rate))),
-    Column("p50 ms", lambda results, name: median_of(results, name, lambda sample: milli(sample.p50))),
-    Column("p99 ms", lambda results, name: median_of(results, name, lambda sample: milli(sample.p99))),
-    Column(
-        "generator busy", lambda results, name: median_of(results, name, lambda sample: sample.client_busy, "{:.0%}")
-    ),
+    ("CPU µs per echo", spread("server_cpu", MICRO)),
+    ("CPU : floor", ratio("server_cpu", FLOOR)),
+    ("echoes/s", spread("rate")),
+    ("p50 ms", middle("p50", MILLI)),
+    ("p99 ms", middle("p99", MILLI)),
+    ("received", share("received", "sent")),
+    ("generator busy", middle("client_busy", form="{:.0%}")),
 )
 
-
-def heading(results: Results) -> str:
-    load = results.load
-    return (
-        f"{load.clients} busy clients, {load.size} bytes, {load.count} echoes a round after {load.warm} of warm-up. "
-        f"Server and generator placed {PLACEMENT[load.placement]}. "
-        "CPU is the server's alone; a generator that is always busy bounds the rate, not the CPU."
-    )
+PART = Part(
+    "many",
+    "Busy clients. CPU is the server's alone; a generator that is always busy bounds the rate, not the CPU.",
+    (Cell(128, clients=1000, count=50_000, warm=10_000, placement="free"),),
+    PEERS,
+    round_trips,
+    COLUMNS,
+)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from . import wire
+from .cell import Cell
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ class EpollServer:
             self._poller.modify(client.sock, select.EPOLLIN)
 
 
-def epoll_server(announce: Callable[[str], None], size: int) -> None:
+def epoll_server(announce: Callable[[str], None], cell: Cell) -> None:
     server = EpollServer(lambda message: message)
     announce(server.address)
     server.run()
@@ -98,7 +99,7 @@ def _echo(sock: socket.socket, on_message: Callable[[bytes], bytes]) -> None:
             wire.send_frame(sock, on_message(frames.read()))
 
 
-def threads_server(announce: Callable[[str], None], size: int) -> None:
+def threads_server(announce: Callable[[str], None], cell: Cell) -> None:
     def on_message(message: bytes) -> bytes:
         return message
 

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+from .cell import Cell
+
 ROOT = Path(__file__).resolve().parents[2]
 GRACE = 5.0
 
@@ -19,12 +21,14 @@ class EndFailed(Exception):
 
 
 class End:
-    def __init__(self, where: str, *, limit: float, core: int | None, **order: Any) -> None:
+    """Runs the function `where` ("module:name") of this package: a client's if it gets an `address`, else a server's. See `end`."""
+
+    def __init__(self, where: str, cell: Cell, *, core: int | None = None, address: str | None = None) -> None:
         self.where = where
-        self._deadline = time.monotonic() + limit
+        self._deadline = time.monotonic() + cell.limit
         self._unread = b""
         # The child's own watchdog fires a little later than ours: it is there for a parent that was killed.
-        line = json.dumps({"where": where, "limit": limit + GRACE, "core": core, **order})
+        line = json.dumps({"where": where, "limit": cell.limit + GRACE, "core": core, "address": address, "cell": cell.as_dict()})
         self._process = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.end", line],
             cwd=ROOT,

@@ -6,17 +6,18 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from . import wire
+from .cell import Cell
 from .end import REPLY_TIMEOUT, Gate
 
 
-def bare_server(announce: Callable[[str], None], size: int) -> None:
+def bare_server(announce: Callable[[str], None], cell: Cell) -> None:
     with wire.listen() as listener:
         announce(wire.address_of(listener))
         sock, _ = listener.accept()
         with sock, contextlib.suppress(EOFError, ConnectionError):
             wire.no_delay(sock)
             while True:
-                sock.sendall(wire.read_exactly(sock, size))
+                sock.sendall(wire.read_exactly(sock, cell.size))
 
 
 def bare_client(address: str, gate: Gate) -> None:
@@ -29,7 +30,7 @@ def bare_client(address: str, gate: Gate) -> None:
         gate.time(trip)
 
 
-def floor_server(announce: Callable[[str], None], size: int) -> None:
+def floor_server(announce: Callable[[str], None], cell: Cell) -> None:
     with wire.listen() as listener:
         announce(wire.address_of(listener))
         sock, _ = listener.accept()
@@ -50,7 +51,7 @@ def floor_client(address: str, gate: Gate) -> None:
         gate.time(trip)
 
 
-def read_ahead_server(announce: Callable[[str], None], size: int) -> None:
+def read_ahead_server(announce: Callable[[str], None], cell: Cell) -> None:
     with wire.listen() as listener:
         announce(wire.address_of(listener))
         sock, _ = listener.accept()
@@ -89,7 +90,7 @@ class _EchoServer(socketserver.ThreadingTCPServer):
     daemon_threads: ClassVar[bool] = True  # type: ignore[misc]  # typeshed has an instance variable
 
 
-def socketserver_server(announce: Callable[[str], None], size: int) -> None:
+def socketserver_server(announce: Callable[[str], None], cell: Cell) -> None:
     with _EchoServer(("127.0.0.1", 0), _EchoStream) as server:
         announce(wire.address_of(server.socket))
         server.serve_forever()

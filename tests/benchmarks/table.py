@@ -1,92 +1,149 @@
-"""Medians, spread and ratios over rounds, as a Markdown table."""
+"""Rounds of figures, and their medians, spreads and ratios as Markdown tables."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
-from .peers import Load, Peer, Sample
+from .cell import Cell
 
+MICRO, MILLI = 1e-6, 1e-3
 PLACEMENT = {"together": "on one core", "apart": "on two cores", "free": "as the scheduler likes"}
-Figure = Callable[[Sample], float]
+NOTHING = "–"
+
+# By cell, by peer, by name of the figure.
+Round = dict[str, dict[str, dict[str, float]]]
 
 
 @dataclass
 class Results:
-    load: Load
-    peers: Sequence[Peer]
-    rounds: list[dict[str, Sample]] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
+    """What a part found: every round, which peers failed ("cell: peer" -> how), and which were left out (peer -> why)."""
 
-    def of(self, name: str) -> list[Sample]:
-        return [samples[name] for samples in self.rounds if name in samples]
+    cells: list[Cell]
+    rounds: list[Round] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def of(self, cell: str, peer: str) -> list[dict[str, float]]:
+        return [found for number in range(len(self.rounds)) if (found := self.at(number, cell, peer))]
+
+    def at(self, number: int, cell: str, peer: str) -> dict[str, float]:
+        return self.rounds[number].get(cell, {}).get(peer, {})
+
+    def figures(self, cell: str, peer: str, figure: str) -> list[float]:
+        return [found[figure] for found in self.of(cell, peer) if figure in found]
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "size": self.load.size,
-            "clients": self.load.clients,
-            "count": self.load.count,
-            "warm": self.load.warm,
-            "placement": self.load.placement,
-            "rounds": [{name: sample.as_dict() for name, sample in samples.items()} for samples in self.rounds],
-            "failed": self.failed,
-        }
+        cells = [cell.as_dict() for cell in self.cells]
+        return {"cells": cells, "rounds": self.rounds, "failed": self.failed, "left_out": self.left_out}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Self:
+        return cls([Cell(**cell) for cell in record["cells"]], record["rounds"], record["failed"], record["left_out"])
 
 
-@dataclass(frozen=True)
-class Column:
-    title: str
-    cell: Callable[[Results, str], str]
+# What stands in a column for one peer in one cell.
+Shown = Callable[[Results, str, str], str]
+Column = tuple[str, Shown]
 
 
-def micro(seconds: float) -> float:
-    return seconds * 1e6
+def shown(number: float) -> str:
+    """
+    >>> shown(12345.6), shown(12.34), shown(0.1234), shown(0)
+    ('12,346', '12.3', '0.12', '0')
+    """
+    if number >= 1000 or number == int(number):
+        return f"{number:,.0f}"
+    return f"{number:.1f}" if number >= 1 else f"{number:.2g}"
 
 
-def milli(seconds: float) -> float:
-    return seconds * 1e3
+def middle(figure: str, unit: float = 1, form: str = "") -> Shown:
+    """The median over the rounds."""
+
+    def cell(results: Results, cell: str, peer: str) -> str:
+        figures = results.figures(cell, peer, figure)
+        if not figures:
+            return NOTHING
+        found = median(figures) / unit
+        return form.format(found) if form else shown(found)
+
+    return cell
 
 
-def whole(number: float) -> float:
-    return float(round(number))
+def spread(figure: str, unit: float = 1) -> Shown:
+    """The median, the least and the greatest."""
+
+    def cell(results: Results, cell: str, peer: str) -> str:
+        figures = sorted(results.figures(cell, peer, figure))
+        if not figures:
+            return NOTHING
+        return f"{shown(median(figures) / unit)} ({shown(figures[0] / unit)}–{shown(figures[-1] / unit)})"
+
+    return cell
 
 
-def _shown(number: float) -> str:
-    return f"{number:,.0f}" if number >= 1000 else f"{number:.1f}"
+def _median_ratio(pairs: list[tuple[dict[str, float], dict[str, float]]], figure: str) -> str:
+    ratios = [ours[figure] / base[figure] for ours, base in pairs if figure in ours and base.get(figure)]
+    return f"{median(ratios):.2f}" if ratios else NOTHING
 
 
-def median_of(results: Results, name: str, figure: Figure, form: str | None = None) -> str:
-    middle = median(figure(sample) for sample in results.of(name))
-    return form.format(middle) if form else _shown(middle)
+def ratio(figure: str, against: str) -> Shown:
+    """To another peer: the median of the ratios within each round, so that what the machine did meanwhile cancels out."""
+
+    def cell(results: Results, cell: str, peer: str) -> str:
+        rounds = range(len(results.rounds))
+        return _median_ratio([(results.at(number, cell, peer), results.at(number, cell, against)) for number in rounds], figure)
+
+    return cell
 
 
-def spread_of(results: Results, name: str, figure: Figure) -> str:
-    figures = sorted(figure(sample) for sample in results.of(name))
-    return f"{_shown(median(figures))} ({_shown(figures[0])}–{_shown(figures[-1])})"
+def growth(figure: str, since: str) -> Shown:
+    """To the same peer in the cell `since`, likewise."""
+
+    def cell(results: Results, cell: str, peer: str) -> str:
+        rounds = range(len(results.rounds))
+        return _median_ratio([(results.at(number, cell, peer), results.at(number, since, peer)) for number in rounds], figure)
+
+    return cell
 
 
-def ratio(results: Results, name: str, floor: str, figure: Figure) -> str:
-    """The median of the ratios within each round: what the machine did meanwhile cancels out."""
-    pairs = [(samples[name], samples[floor]) for samples in results.rounds if name in samples and floor in samples]
-    if not pairs:
-        return "–"
-    return f"{median(figure(sample) / figure(base) for sample, base in pairs):.2f}"
+def share(figure: str, of: str) -> Shown:
+    """Two counts over all rounds beside each other, as what was received and what was sent."""
+
+    def cell(results: Results, cell: str, peer: str) -> str:
+        if not (part := results.figures(cell, peer, figure)):
+            return NOTHING
+        return f"{sum(part):,.0f} of {sum(results.figures(cell, peer, of)):,.0f}"
+
+    return cell
 
 
-def markdown(heading: str, columns: Sequence[Column], results: Results) -> str:
+def conditions(cell: Cell) -> str:
+    count = f"{cell.count:,} messages a round after {cell.warm:,} of warm-up, " if cell.count else ""
+    return f"**{cell.name}** ({count}{PLACEMENT[cell.placement]})" if cell.name else f"({count}{PLACEMENT[cell.placement]})"
+
+
+def table(cell: Cell, titles: Mapping[str, str], columns: Sequence[Column], results: Results) -> str:
+    """`titles`: peer -> what is said of it. A peer without a figure has no row."""
     lines = [
-        heading,
+        conditions(cell),
         "",
-        "| peer | " + " | ".join(column.title for column in columns) + " |",
+        "| peer | " + " | ".join(title for title, _ in columns) + " |",
         "|---|" + "---:|" * len(columns),
     ]
-    for peer in results.peers:
-        if results.of(peer.name):
-            cells = (column.cell(results, peer.name) for column in columns)
-            lines.append(f"| {peer.title} | " + " | ".join(cells) + " |")
-    lines += ["", f"Medians of {len(results.rounds)} rounds (least–greatest); ratios within each round."]
-    for peer in results.peers:
-        if results.of(peer.name) and (faults := median(sample.faults for sample in results.of(peer.name))) >= 1:
-            lines.append(f"`{peer.name}`: {faults:.0f} page faults a message are part of its figures.")
-    lines += [f"`{name}` failed: {reason}" for name, reason in results.failed.items()]
+    for peer, title in titles.items():
+        if results.of(cell.name, peer):
+            lines.append(f"| {title} | " + " | ".join(column(results, cell.name, peer) for _, column in columns) + " |")
+    noisy = {peer: median(faults) for peer in titles if (faults := results.figures(cell.name, peer, "faults")) and median(faults) >= 1}
+    if noisy:
+        lines += ["", "Page faults a message: " + ", ".join(f"`{peer}` {faults:.0f}" for peer, faults in noisy.items()) + "."]
     return "\n".join(lines)
+
+
+def markdown(heading: str, titles: Mapping[str, str], columns: Sequence[Column], results: Results) -> str:
+    blocks = [heading, *(table(cell, titles, columns, results) for cell in results.cells)]
+    rounds = len(results.rounds)
+    blocks.append(f"Medians of {rounds} rounds (least–greatest); ratios within each round." if rounds > 1 else "One round.")
+    blocks += [f"`{name}` failed: {reason}" for name, reason in results.failed.items()]
+    blocks += [f"`{name}` left out: {reason}." for name, reason in results.left_out.items()]
+    return "\n\n".join(blocks)

@@ -6,7 +6,7 @@ What says that all have arrived is the same for all, and in the figures of both.
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from queue import Queue, SimpleQueue
 from time import perf_counter_ns
@@ -22,7 +22,7 @@ Receive = Callable[[], object]
 Report = Callable[[Publish], None]
 
 
-def drive(gate: Gate, publish: Publish, receives: list[Receive]) -> None:
+def deliver(gate: Gate, publish: Publish, receives: list[Receive]) -> None:
     """Have each of these received on a thread of its own, and report."""
     order: list[SimpleQueue[int]] = [SimpleQueue() for _ in receives]
     done: SimpleQueue[None] = SimpleQueue()
@@ -55,20 +55,20 @@ def measure(gate: Gate, publish: Publish, begin: Callable[[int], None], done: "S
             before = perf_counter_ns()
             for _ in range(size):
                 publish(payload)
-            for _ in range(subscribers):
+            for _ in range(gate.cell.clients):
                 done.get()
             walls.append(perf_counter_ns() - before)
         return walls
 
-    size = max(1, min(BURST, gate.count // (2 * subscribers)))
-    bursts(size, gate.warm)
-    bursts(1, gate.warm)
+    size = max(1, min(BURST, gate.cell.count // (2 * subscribers)))
+    bursts(size, gate.cell.warm)
+    bursts(1, gate.cell.warm)
     say({"warm": True})
     input()
     before = Spent.so_far()
-    walls = bursts(size, gate.count)
+    walls = bursts(size, gate.cell.count)
     between = Spent.so_far()
-    trips = sorted(bursts(1, gate.count // 10))
+    trips = sorted(bursts(1, gate.cell.count // 10))
     after = Spent.so_far()
     many, few = len(walls) * size * subscribers, len(trips) * subscribers
     say(
@@ -84,28 +84,35 @@ def measure(gate: Gate, publish: Publish, begin: Callable[[int], None], done: "S
     input()
 
 
-def queues(kind: Callable[[], Any], subscribers: int, address: str, gate: Gate) -> None:
-    """A list of queues, as one would write it by hand."""
-    boxes = [kind() for _ in range(subscribers)]
+def simple(address: str, gate: Gate) -> None:
+    queues([SimpleQueue() for _ in range(gate.cell.clients)], gate)
+
+
+def queue(address: str, gate: Gate) -> None:
+    queues([Queue() for _ in range(gate.cell.clients)], gate)
+
+
+def queues(boxes: Sequence[Any], gate: Gate) -> None:
+    """As one would write it by hand."""
     puts = [box.put for box in boxes]
 
     def publish(payload: bytes) -> None:
         for put in puts:
             put(payload)
 
-    drive(gate, publish, [box.get for box in boxes])
+    deliver(gate, publish, [box.get for box in boxes])
 
 
-def bus(subscribers: int, address: str, gate: Gate) -> None:
+def bus(address: str, gate: Gate) -> None:
     import bus
 
-    subscriptions = [bus.subscribe(TOPIC) for _ in range(subscribers)]
-    drive(gate, functools.partial(bus.publish, TOPIC), [subscription.receive for subscription in subscriptions])
+    subscriptions = [bus.subscribe(TOPIC) for _ in range(gate.cell.clients)]
+    deliver(gate, functools.partial(bus.publish, TOPIC), [subscription.receive for subscription in subscriptions])
     for subscription in subscriptions:
         subscription.close()
 
 
-def zmq(subscribers: int, address: str, gate: Gate) -> None:
+def zmq(address: str, gate: Gate) -> None:
     import zmq
 
     with zmq.Context() as context, context.socket(zmq.XPUB) as publisher:
@@ -113,7 +120,7 @@ def zmq(subscribers: int, address: str, gate: Gate) -> None:
         publisher.set(zmq.XPUB_VERBOSE, 1)
         publisher.bind("inproc://topics")
         sockets = []
-        for _ in range(subscribers):
+        for _ in range(gate.cell.clients):
             socket = context.socket(zmq.SUB)
             socket.set(zmq.RCVHWM, 0)
             socket.subscribe(b"")
@@ -121,11 +128,11 @@ def zmq(subscribers: int, address: str, gate: Gate) -> None:
             sockets.append(socket)
         for _ in sockets:
             publisher.recv()  # that one is subscribed
-        drive(gate, publisher.send, [socket.recv for socket in sockets])
+        deliver(gate, publisher.send, [socket.recv for socket in sockets])
         context.destroy(linger=0)
 
 
-def pykka(subscribers: int, address: str, gate: Gate) -> None:
+def pykka(address: str, gate: Gate) -> None:
     import pykka
 
     done: SimpleQueue[None] = SimpleQueue()
@@ -141,21 +148,11 @@ def pykka(subscribers: int, address: str, gate: Gate) -> None:
                 if not self.left:
                     done.put(None)
 
-    refs = [Counter.start() for _ in range(subscribers)]
+    refs = [Counter.start() for _ in range(gate.cell.clients)]
 
     def tell(message: Any) -> None:
         for ref in refs:
             ref.tell(message)
 
-    measure(gate, tell, tell, done, subscribers)
+    measure(gate, tell, tell, done, gate.cell.clients)
     pykka.ActorRegistry.stop_all()
-
-
-def __getattr__(name: str) -> Any:
-    """`bus_10` is `bus` with ten subscribers."""
-    kind, _, subscribers = name.partition("_")
-    ends: dict[str, Callable[..., None]] = {"bus": bus, "zmq": zmq, "pykka": pykka}
-    ends |= {"simple": functools.partial(queues, SimpleQueue), "queue": functools.partial(queues, Queue)}
-    if kind not in ends or not subscribers.isdigit():
-        raise AttributeError(name)
-    return functools.partial(ends[kind], int(subscribers))

@@ -9,13 +9,14 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+from .cell import Cell
 from .end import REPLY_TIMEOUT, Gate
 
 HOST = "127.0.0.1"
 MAX_SIZE = 1 << 24
 
 
-def bus_session_server(announce: Callable[[str], None], size: int) -> None:
+def bus_session_server(announce: Callable[[str], None], cell: Cell) -> None:
     import bus
 
     def echo(client: bus.Session) -> None:
@@ -27,7 +28,7 @@ def bus_session_server(announce: Callable[[str], None], size: int) -> None:
         server.wait()
 
 
-def bus_callback_server(announce: Callable[[str], None], size: int) -> None:
+def bus_callback_server(announce: Callable[[str], None], cell: Cell) -> None:
     import bus
 
     with bus.serve(f"ws://{HOST}:0", lambda msg, client: msg.data, ping_interval=None) as server:
@@ -44,7 +45,7 @@ def bus_client(address: str, gate: Gate) -> None:
         gate.time(partial(trip, conn))
 
 
-def sync_server(announce: Callable[[str], None], size: int) -> None:
+def sync_server(announce: Callable[[str], None], cell: Cell) -> None:
     from websockets.sync.server import ServerConnection, serve
 
     def echo(ws: ServerConnection) -> None:
@@ -68,7 +69,7 @@ def sync_client(address: str, gate: Gate) -> None:
         gate.time(trip)
 
 
-def asyncio_server(announce: Callable[[str], None], size: int) -> None:
+def asyncio_server(announce: Callable[[str], None], cell: Cell) -> None:
     from websockets.asyncio.server import ServerConnection, serve
 
     async def echo(ws: ServerConnection) -> None:
@@ -98,7 +99,7 @@ def asyncio_client(address: str, gate: Gate) -> None:
     asyncio.run(run())
 
 
-def aiohttp_server(announce: Callable[[str], None], size: int) -> None:
+def aiohttp_server(announce: Callable[[str], None], cell: Cell) -> None:
     aiohttp: Any = import_module("aiohttp")
     web: Any = import_module("aiohttp.web")
 
@@ -155,7 +156,7 @@ def websocket_client(address: str, gate: Gate) -> None:
     ws.close()
 
 
-def picows_server(announce: Callable[[str], None], size: int) -> None:
+def picows_server(announce: Callable[[str], None], cell: Cell) -> None:
     picows: Any = import_module("picows")
     binary, close = picows.WSMsgType.BINARY, picows.WSMsgType.CLOSE
 

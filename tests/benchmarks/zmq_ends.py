@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import zmq
 
+from .cell import Cell
 from .end import REPLY_TIMEOUT, Gate
 
 
-def rep_server(announce: Callable[[str], None], size: int) -> None:
+def rep_server(announce: Callable[[str], None], cell: Cell) -> None:
     with zmq.Context() as context, context.socket(zmq.REP) as sock:
         announce(f"127.0.0.1:{sock.bind_to_random_port('tcp://127.0.0.1')}")
         while True:

@@ -1,0 +1,58 @@
+"""A part of the suite, and the peers that take part: see the package's docstring."""
+
+import importlib.util
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .cell import Cell
+from .table import Column
+
+Figures = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One way to do the same thing. `server` and `client` name functions as "module:function"; what they mean is up to `Part.measure`.
+
+    `needs` are modules and `runs` a program, without which it is left out.
+    """
+
+    name: str
+    title: str
+    server: str
+    client: str
+    needs: str = ""
+    runs: str = ""
+
+    @property
+    def ours(self) -> bool:
+        return self.name.startswith("bus")
+
+    def lacks(self) -> str:
+        """Why it cannot take part; empty if it can."""
+        missing = [module for module in self.needs.split() if importlib.util.find_spec(module) is None]
+        if missing:
+            return f"{missing[0]} is not installed"
+        return f"there is no {self.runs} on the PATH" if self.runs and shutil.which(self.runs) is None else ""
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A panel of the picture: this figure, divided by `unit`, of every peer in the cell of this name."""
+
+    cell: str
+    figure: str
+    title: str
+    unit: float
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    heading: str
+    cells: Sequence[Cell]
+    peers: Sequence[Peer]
+    measure: Callable[[Peer, Cell], Figures]
+    columns: Sequence[Column]
+    bars: Sequence[Bars] = ()
