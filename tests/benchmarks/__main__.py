@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import echo_peers, machine, many_clients, topics, ws_peers
+from . import echo_peers, machine, many_clients, one_way, tls_peers, topics, ws_peers
 from .cell import Cell
 from .part import Part, Peer
 from .process import EndFailed
@@ -18,6 +18,8 @@ PARTS = {
     for part in (
         echo_peers.PART,
         ws_peers.PART,
+        one_way.PART,
+        tls_peers.PART,
         many_clients.PART,
         topics.PART,
     )

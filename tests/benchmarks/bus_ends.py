@@ -5,6 +5,7 @@ from functools import partial
 
 import bus
 
+from . import tls
 from .cell import Cell
 from .end import REPLY_TIMEOUT, Gate
 
@@ -12,7 +13,7 @@ CONNECT_TIMEOUT = 10.0
 
 
 def proxy_server(announce: Callable[[str], None], cell: Cell) -> None:
-    with bus.listen("tcp://127.0.0.1:0") as listener:
+    with bus.listen(tls.url("127.0.0.1:0", cell), tls=tls.server_context(cell)) as listener:
         announce(listener.address)
         conn = listener.accept(timeout=CONNECT_TIMEOUT)
         if conn is None:
@@ -22,7 +23,7 @@ def proxy_server(announce: Callable[[str], None], cell: Cell) -> None:
 
 
 def proxy_client(address: str, gate: Gate) -> None:
-    with bus.connect(f"tcp://{address}", timeout=CONNECT_TIMEOUT) as conn:
+    with bus.connect(tls.url(address, gate.cell), timeout=CONNECT_TIMEOUT, tls=tls.client_context(gate.cell)) as conn:
         gate.time(partial(trip, conn))
 
 
@@ -36,6 +37,6 @@ def trip(conn: bus.Connection, payload: bytes) -> bytes:
 
 
 def callback_server(announce: Callable[[str], None], cell: Cell) -> None:
-    with bus.serve("tcp://127.0.0.1:0", on_message=lambda msg, client: msg) as server:
+    with bus.serve(tls.url("127.0.0.1:0", cell), on_message=lambda msg, client: msg, tls=tls.server_context(cell)) as server:
         announce(server.address)
         server.wait()

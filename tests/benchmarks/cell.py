@@ -1,5 +1,6 @@
 """One cell of a part: what every peer is asked to do there."""
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -21,7 +22,8 @@ class Cell:
     """What a part does not need, it leaves as it is.
 
     `size` is in bytes; `clients` are how many of whatever `noun` says; `count` and `warm` messages are sent in a round, and before it;
-    `seconds` is how long a measurement takes that is not over after so many messages, `limit` how long any may take.
+    `rate` is messages a second, 0 as fast as it goes; `seconds` is how long a measurement takes that is not over after so many messages,
+    `limit` how long any may take. `files` is a directory with what else the ends need.
     """
 
     size: int = 0
@@ -30,7 +32,9 @@ class Cell:
     variant: str = ""
     count: int = 0
     warm: int = 0
+    rate: float = 0.0
     seconds: float = 0.0
+    files: str = ""
     placement: str = "together"
     limit: float = 60.0
 
@@ -42,6 +46,7 @@ class Cell:
         """
         parts = [human(self.size)] if self.size else []
         parts += [f"{self.clients:,} {self.noun if self.clients != 1 else self.noun.removesuffix('s')}"] if self.clients else []
+        parts += [f"{self.rate:,.0f} a second"] if self.rate else []
         parts += [self.variant] if self.variant else []
         return ", ".join(parts)
 
@@ -51,7 +56,7 @@ class Cell:
 
     def quick(self) -> Self:
         """A fifth of the work, for a first look."""
-        return replace(self, count=self.count // 5, warm=self.warm // 4, seconds=self.seconds / 4)
+        return replace(self, count=math.ceil(self.count / 5), warm=math.ceil(self.warm / 4), seconds=self.seconds / 4)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -28,18 +28,17 @@ PEERS = (
         "socket_ends:floor_client",
     ),
     Peer(
-        "asyncio-server",
-        "asyncio streams server, floor client",
-        "asyncio_ends:streams_server",
-        "socket_ends:floor_client",
-    ),
-    Peer(
         "asyncio",
         "asyncio streams at both ends, `asyncio.timeout` in the client",
         "asyncio_ends:streams_server",
         "asyncio_ends:streams_client",
     ),
-    Peer("zmq", "pyzmq REQ/REP at both ends", "zmq_ends:rep_server", "zmq_ends:req_client", needs="zmq"),
+    Peer("uvloop", "uvloop, a `Protocol` at both ends", "asyncio_ends:uvloop_server", "asyncio_ends:uvloop_client", "uvloop"),
+    Peer("gevent", "gevent at both ends", "gevent_ends:server", "gevent_ends:client", "gevent"),
+    Peer("twisted", "Twisted `Int32StringReceiver` at both ends", "twisted_ends:server", "twisted_ends:client", "twisted"),
+    Peer("zmq-pair", "pyzmq PAIR at both ends", "zmq_ends:pair_server", "zmq_ends:pair_client", "zmq"),
+    Peer("zmq", "pyzmq REQ/REP at both ends", "zmq_ends:rep_server", "zmq_ends:req_client", "zmq"),
+    Peer("nng", "pynng Pair0 at both ends", "nng_ends:pair_server", "nng_ends:pair_client", "pynng"),
     Peer("bus", "actorbus, proxies at both ends", "bus_ends:proxy_server", "bus_ends:proxy_client", needs="bus"),
     Peer(
         "bus-serve",
@@ -61,9 +60,20 @@ FIGURES = (
 PART = Part(
     "echo",
     "Round trip over TCP, one client. CPU is that of both processes. TCP_NODELAY everywhere.",
-    (Cell(256, count=10_000, warm=2_000),),
+    (
+        Cell(16, count=5_000, warm=1_000),
+        Cell(256, count=5_000, warm=1_000),
+        Cell(8 * 1024, count=3_000, warm=1_000),
+        Cell(100 * 1024, count=1_000, warm=200),
+    ),
     PEERS,
     round_trips,
-    (*FIGURES, ("p50 : floor", ratio("p50", FLOOR)), ("CPU : floor", ratio("cpu", FLOOR))),
+    (
+        *FIGURES,
+        ("p50 : floor", ratio("p50", FLOOR)),
+        ("p99 : floor", ratio("p99", FLOOR)),
+        ("CPU : floor", ratio("cpu", FLOOR)),
+        ("p50 : REQ/REP", ratio("p50", "zmq")),
+    ),
     bars=(Bars("256 B", "p50", "TCP round trip of 256 B: p50, µs", MICRO),),
 )

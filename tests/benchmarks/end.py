@@ -24,8 +24,14 @@ from .cell import Cell
 REPLY_TIMEOUT = 5.0
 
 
+class Announce(Protocol):
+    """`received` says how many messages have come, where nothing goes back that would tell."""
+
+    def __call__(self, address: str, received: Callable[[], int] = int) -> None: ...
+
+
 class ServerEnd(Protocol):
-    def __call__(self, announce: Callable[[str], None], cell: Cell) -> None: ...
+    def __call__(self, announce: Announce, cell: Cell) -> None: ...
 
 
 class ClientEnd(Protocol):
@@ -52,6 +58,10 @@ class Spent:
         return Spent(self.cpu - earlier.cpu, self.faults - earlier.faults)
 
 
+def payload(size: int) -> bytes:
+    return bytes(index % 251 for index in range(size))
+
+
 def percentile(ordered: list[int], share: float) -> int:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
@@ -64,7 +74,7 @@ class Gate:
 
     @property
     def payload(self) -> bytes:
-        return bytes(index % 251 for index in range(self.cell.size))
+        return payload(self.cell.size)
 
     def wait_to_start(self) -> None:
         say({"warm": True})
@@ -85,42 +95,52 @@ class Gate:
 
     def time(self, trip: Callable[[bytes], bytes]) -> None:
         """The same loop for every blocking client, so that its own cost is the same for all."""
-        payload, clock = self.payload, time.perf_counter_ns
+        sent, clock = self.payload, time.perf_counter_ns
         for _ in range(self.cell.warm):
-            trip(payload)
+            trip(sent)
         waits = [0] * self.cell.count
         self.wait_to_start()
         before_all, begun = Spent.so_far(), time.perf_counter()
         for index in range(self.cell.count):
             before = clock()
-            echo = trip(payload)
+            echo = trip(sent)
             waits[index] = clock() - before
-            if echo != payload:
+            if echo != sent:
                 raise ValueError("the echo differs from what was sent")
         wall, spent = time.perf_counter() - begun, Spent.so_far() - before_all
         self.report(waits, wall, spent)
 
     async def time_async(self, trip: Callable[[bytes], Awaitable[bytes]]) -> None:
-        payload, clock = self.payload, time.perf_counter_ns
+        sent, clock = self.payload, time.perf_counter_ns
         for _ in range(self.cell.warm):
-            await trip(payload)
+            await trip(sent)
         waits = [0] * self.cell.count
         self.wait_to_start()
         before_all, begun = Spent.so_far(), time.perf_counter()
         for index in range(self.cell.count):
             before = clock()
-            echo = await trip(payload)
+            echo = await trip(sent)
             waits[index] = clock() - before
-            if echo != payload:
+            if echo != sent:
                 raise ValueError("the echo differs from what was sent")
         wall, spent = time.perf_counter() - begun, Spent.so_far() - before_all
         self.report(waits, wall, spent)
 
 
-def answer_with_spent() -> None:
-    while sys.stdin.readline():
-        say(asdict(Spent.so_far()))
-    os._exit(0)
+class Stand:
+    """What a server's process says of itself: its address, then to every line what it has spent and received so far."""
+
+    def __init__(self) -> None:
+        self._received: Callable[[], int] = int
+
+    def announce(self, address: str, received: Callable[[], int] = int) -> None:
+        self._received = received
+        say({"address": address})
+
+    def answer(self) -> None:
+        while sys.stdin.readline():
+            say({**asdict(Spent.so_far()), "received": self._received()})
+        os._exit(0)
 
 
 def resolve(where: str) -> Any:
@@ -144,9 +164,10 @@ def main() -> None:
         return
     server = cast(ServerEnd, resolve(order["where"]))
     # A thread that waits in read() holds no lock and costs the server nothing until it is asked.
-    control = threading.Thread(target=answer_with_spent, daemon=True)
+    stand = Stand()
+    control = threading.Thread(target=stand.answer, daemon=True)
     control.start()
-    server(lambda address: say({"address": address}), cell)
+    server(stand.announce, cell)
     control.join()
 
 

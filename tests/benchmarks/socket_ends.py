@@ -5,7 +5,7 @@ import socketserver
 from collections.abc import Callable
 from typing import ClassVar
 
-from . import wire
+from . import tls, wire
 from .cell import Cell
 from .end import REPLY_TIMEOUT, Gate
 
@@ -33,7 +33,7 @@ def bare_client(address: str, gate: Gate) -> None:
 def floor_server(announce: Callable[[str], None], cell: Cell) -> None:
     with wire.listen() as listener:
         announce(wire.address_of(listener))
-        sock, _ = listener.accept()
+        sock = tls.accepted(listener.accept()[0], cell)
         with sock, contextlib.suppress(EOFError, ConnectionError):
             wire.no_delay(sock)
             sock.settimeout(REPLY_TIMEOUT)
@@ -42,7 +42,7 @@ def floor_server(announce: Callable[[str], None], cell: Cell) -> None:
 
 
 def floor_client(address: str, gate: Gate) -> None:
-    with wire.connect(address, REPLY_TIMEOUT) as sock:
+    with tls.connected(wire.connect(address, REPLY_TIMEOUT), gate.cell) as sock:
 
         def trip(payload: bytes) -> bytes:
             wire.send_frame(sock, payload)

@@ -45,6 +45,12 @@ def send_frame(sock: socket.socket, payload: bytes) -> None:
     sock.sendall(frame(payload))
 
 
+def send_large(sock: socket.socket, payload: bytes) -> None:
+    """Without copying it."""
+    sock.sendall(HEADER.pack(len(payload)))
+    sock.sendall(payload)
+
+
 def read_frame(sock: socket.socket) -> bytes:
     return read_exactly(sock, announced_size(read_exactly(sock, HEADER.size)))
 

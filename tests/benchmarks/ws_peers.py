@@ -35,9 +35,9 @@ PART = Part(
     "websocket",
     "WebSocket round trip, binary messages, one client. CPU is that of both processes. No compression, no pings.",
     (
-        Cell(256, count=5_000, warm=1_000),
-        Cell(8 * 1024, count=5_000, warm=1_000),
-        Cell(100 * 1024, count=1_000, warm=200),
+        Cell(256, count=3_000, warm=500),
+        Cell(8 * 1024, count=2_000, warm=500),
+        Cell(100 * 1024, count=500, warm=100),
     ),
     PEERS,
     round_trips,
