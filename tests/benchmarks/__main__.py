@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import echo_peers, machine, many_clients, one_way, tls_peers, topics, ws_peers
+from . import bulk, echo_peers, machine, many_clients, one_way, tls_peers, topics, udp, ws_peers
 from .cell import Cell
 from .part import Part, Peer
 from .process import EndFailed
@@ -19,7 +19,9 @@ PARTS = {
         echo_peers.PART,
         ws_peers.PART,
         one_way.PART,
+        udp.PART,
         tls_peers.PART,
+        bulk.PART,
         many_clients.PART,
         topics.PART,
     )

@@ -48,6 +48,7 @@ def one_way(peer: Peer, cell: Cell, quiet: float = REPLY_TIMEOUT) -> Figures:
         "server_cpu": receiver_cpu,
         "client_cpu": sender_cpu,
         "rate": received / wall,
+        "byte_rate": received * cell.size / wall,
         "sent_rate": sent["sent"] / sent["wall"],
         "faults": (after["faults"] - before["faults"] + spent["faults"]) / each,
         "sent": sent["sent"],

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -9,11 +10,12 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from . import asyncio_ends, nng_ends, wire
+from . import asyncio_ends, nng_ends, tls, wire
 from .cell import Cell
 from .end import REPLY_TIMEOUT, Announce, Gate, Spent, payload, say
 
 BATCH = 100
+READ_AHEAD = 1 << 20
 SEND_TIMEOUT_MS = int(REPLY_TIMEOUT * 1000)
 
 
@@ -70,19 +72,32 @@ def finish(sent: int, begun: float, before: Spent) -> None:
 
 
 def raw_in(announce: Announce, cell: Cell) -> None:
+    _raw_in(announce, cell, lambda sock: wire.FrameReader(sock).read)
+
+
+def raw_large_in(announce: Announce, cell: Cell) -> None:
+    _raw_in(announce, cell, lambda sock: partial(wire.read_frame, sock))
+
+
+def _raw_in(announce: Announce, cell: Cell, reading: Callable[[socket.socket], Callable[[], bytes]]) -> None:
     tally = Tally(cell)
     with wire.listen() as listener:
         announce(wire.address_of(listener), tally.so_far)
-        sock, _ = listener.accept()
+        sock = tls.accepted(listener.accept()[0], cell)
         with sock, contextlib.suppress(EOFError, ConnectionError):
-            frames = wire.FrameReader(sock)
+            read = reading(sock)
             while True:
-                tally.take(frames.read())
+                tally.take(read())
 
 
 def raw_out(address: str, gate: Gate) -> None:
     with wire.connect(address, REPLY_TIMEOUT) as sock:
         stream(gate, partial(wire.send_frame, sock))
+
+
+def raw_large_out(address: str, gate: Gate) -> None:
+    with tls.connected(wire.connect(address, REPLY_TIMEOUT), gate.cell) as sock:
+        stream(gate, partial(wire.send_large, sock))
 
 
 def raw_many_out(address: str, gate: Gate) -> None:
@@ -101,7 +116,7 @@ def asyncio_in(announce: Announce, cell: Cell) -> None:
         writer.close()
 
     async def serve() -> None:
-        async with await asyncio.start_server(receive, "127.0.0.1", 0) as server:
+        async with await asyncio.start_server(receive, "127.0.0.1", 0, limit=READ_AHEAD, ssl=tls.server_context(cell)) as server:
             announce(wire.address_of(server.sockets[0]), tally.so_far)
             await server.serve_forever()
 
@@ -110,10 +125,11 @@ def asyncio_in(announce: Announce, cell: Cell) -> None:
 
 async def _stream_out(address: str, gate: Gate) -> None:
     host, _, port = address.rpartition(":")
-    _, writer = await asyncio.open_connection(host, int(port))
+    _, writer = await asyncio.open_connection(host, int(port), ssl=tls.client_context(gate.cell))
 
     async def send(message: bytes) -> None:
-        writer.write(wire.frame(message))
+        # Of a large one a copy would cost more than a second call.
+        writer.writelines((wire.HEADER.pack(len(message)), message))
         await writer.drain()
 
     await stream_async(gate, send)
@@ -138,7 +154,8 @@ def uvloop_in(announce: Announce, cell: Cell) -> None:
     tally = Tally(cell)
 
     async def serve() -> None:
-        async with await asyncio.get_running_loop().create_server(lambda: _Taking(tally), "127.0.0.1", 0) as server:
+        loop, context = asyncio.get_running_loop(), tls.server_context(cell)
+        async with await loop.create_server(lambda: _Taking(tally), "127.0.0.1", 0, ssl=context) as server:
             announce(wire.address_of(server.sockets[0]), tally.so_far)
             await server.serve_forever()
 
@@ -188,7 +205,7 @@ def bus_in(announce: Announce, cell: Cell) -> None:
     import bus
 
     tally = Tally(cell)
-    with bus.listen("tcp://127.0.0.1:0") as listener:
+    with bus.listen(tls.url("127.0.0.1:0", cell), tls=tls.server_context(cell)) as listener:
         announce(listener.address, tally.so_far)
         for msg in listener.accept():
             tally.take(msg.data)
@@ -198,7 +215,8 @@ def bus_serve_in(announce: Announce, cell: Cell) -> None:
     import bus
 
     tally = Tally(cell)
-    with bus.serve("tcp://127.0.0.1:0", lambda msg, client: tally.take(msg.data)) as server:
+    options: dict[str, Any] = {"tls": tls.server_context(cell), "max_size": wire.MAX_SIZE}
+    with bus.serve(tls.url("127.0.0.1:0", cell), lambda msg, client: tally.take(msg.data), **options) as server:
         announce(server.address, tally.so_far)
         server.wait()
 
@@ -206,7 +224,7 @@ def bus_serve_in(announce: Announce, cell: Cell) -> None:
 def bus_out(address: str, gate: Gate) -> None:
     import bus
 
-    with bus.connect(f"tcp://{address}") as conn:
+    with bus.connect(tls.url(address, gate.cell), tls=tls.client_context(gate.cell)) as conn:
         stream(gate, conn.send)
 
 

@@ -77,7 +77,10 @@ def spread(figure: str, unit: float = 1) -> Shown:
         figures = sorted(results.figures(cell, peer, figure))
         if not figures:
             return NOTHING
-        return f"{shown(median(figures) / unit)} ({shown(figures[0] / unit)}–{shown(figures[-1] / unit)})"
+        found = shown(median(figures) / unit)
+        if len(figures) == 1:
+            return found
+        return f"{found} ({shown(figures[0] / unit)}–{shown(figures[-1] / unit)})"
 
     return cell
 
