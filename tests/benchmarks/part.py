@@ -1,14 +1,20 @@
 """A part of the suite, and the peers that take part: see the package's docstring."""
 
 import importlib.util
+import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from .cell import Cell
 from .table import Column
 
 Figures = Mapping[str, float]
+
+# A program that came with a package stands beside the interpreter.
+PLACES = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,9 @@ class Peer:
         missing = [module for module in self.needs.split() if importlib.util.find_spec(module) is None]
         if missing:
             return f"{missing[0]} is not installed"
-        return f"there is no {self.runs} on the PATH" if self.runs and shutil.which(self.runs) is None else ""
+        if self.runs and shutil.which(self.runs, path=PLACES) is None:
+            return f"there is no {self.runs} on the PATH"
+        return ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import functools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from queue import Queue, SimpleQueue
 from time import perf_counter_ns
 from typing import Any
@@ -130,6 +131,17 @@ def zmq(address: str, gate: Gate) -> None:
             publisher.recv()  # that one is subscribed
         deliver(gate, publisher.send, [socket.recv for socket in sockets])
         context.destroy(linger=0)
+
+
+def nng(address: str, gate: Gate) -> None:
+    pynng: Any = import_module("pynng")
+    # Buffers for a whole burst: beyond them a publisher drops, and a subscriber, too.
+    with pynng.Pub0(listen="inproc://topics", send_buffer_size=2 * BURST) as publisher:
+        # They hold a message or a moment of one; who is subscribed shows in what comes, so it may take some tries.
+        sockets = [pynng.Sub0(dial="inproc://topics", topics=b"", recv_buffer_size=2 * BURST) for _ in range(gate.cell.clients)]
+        deliver(gate, publisher.send, [socket.recv for socket in sockets])
+        for socket in sockets:
+            socket.close()
 
 
 def pykka(address: str, gate: Gate) -> None:

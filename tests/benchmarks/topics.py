@@ -12,6 +12,7 @@ PEERS = (
     Peer(FLOOR, "**floor**: `queue.SimpleQueue` each", "", "topic_ends:simple"),
     Peer("queue", "`queue.Queue` each", "", "topic_ends:queue"),
     Peer("zmq", "pyzmq PUB/SUB, inproc", "", "topic_ends:zmq", needs="zmq"),
+    Peer("nng", "pynng Pub0/Sub0, inproc", "", "topic_ends:nng", needs="pynng"),
     Peer("pykka", "Pykka, `tell` each", "", "topic_ends:pykka", needs="pykka"),
     Peer("bus", "actorbus, `bus.publish`", "", "topic_ends:bus", needs="bus"),
 )

@@ -55,6 +55,18 @@ def read_frame(sock: socket.socket) -> bytes:
     return read_exactly(sock, announced_size(read_exactly(sock, HEADER.size)))
 
 
+def read_large(sock: socket.socket) -> bytearray:
+    """Into its place at once."""
+    message = bytearray(announced_size(read_exactly(sock, HEADER.size)))
+    done = 0
+    with memoryview(message) as view:
+        while done < len(message):
+            if not (received := sock.recv_into(view[done:])):
+                raise EOFError(f"the peer left after {done} of {len(message)} bytes")
+            done += received
+    return message
+
+
 class Assembler:
     """Bytes as they come in, whole messages out."""
 
