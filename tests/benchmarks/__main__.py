@@ -1,13 +1,15 @@
-"""`python -m tests.benchmarks`: run the parts, print the tables."""
+"""Runs the parts of the suite, and prints their tables. `--from` takes what `--json` wrote instead of measuring."""
 
 import argparse
+import importlib.util
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import actor_costs, bulk, echo_peers, machine, many_clients, one_way, publishing, tls_peers, topics, udp, ws_peers
+from . import actor_costs, bulk, echo_peers, machine, many_clients, one_way, picture, publishing, tls_peers, topics, udp, ws_peers
 from .cell import Cell
 from .part import Part, Peer
 from .process import EndFailed
@@ -51,9 +53,20 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=60.0, help="seconds one measurement may take (default 60)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the Markdown here too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's figures here")
+    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw bars with their spread (needs matplotlib)")
+    parser.add_argument(
+        "--from",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        dest="sources",
+        help="measure nothing, take these JSON files; of a part that several hold the last one counts",
+    )
     options = parser.parse_args(arguments)
     if any(number is not None and number < 1 for number in (options.size, options.clients, options.rounds)):
         parser.error("--size, --clients and --rounds are at least 1")
+    if options.picture and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--picture needs matplotlib, which the extra 'bench' brings")
     if options.count is not None and options.count < 100:
         parser.error("--count is at least 100: a p99 of fewer says nothing")
     names = {peer.name for part in PARTS.values() for peer in part.peers}
@@ -95,6 +108,7 @@ def run(part: Part, options: argparse.Namespace) -> Results:
     # In each round all peers, in each cell, so that a bad minute of the machine falls on all of them.
     taking_part, left_out = peers(part, options)
     results = Results(cells(part, options), left_out=left_out)
+    begun, (stolen, total) = time.monotonic(), machine.jiffies()
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     for number in range(1, rounds + 1):
         print(f"{part.name}: round {number} of {rounds}", file=sys.stderr, flush=True)
@@ -111,11 +125,34 @@ def run(part: Part, options: argparse.Namespace) -> Results:
                     results.failed[where] = f"round {number}: {failure}"
                     print(f"{part.name}, {where} failed: {failure}", file=sys.stderr)
         results.rounds.append(found)
+    stolen_after, total_after = machine.jiffies()
+    results.stolen = (stolen_after - stolen) / max(1, total_after - total)
+    results.seconds = time.monotonic() - begun
+    print(f"{part.name}: {results.seconds:.0f} s", file=sys.stderr, flush=True)
     return results
 
 
+def measured(options: argparse.Namespace) -> tuple[dict[str, str], dict[str, Results]]:
+    place = {"date": time.strftime("%Y-%m-%d"), **machine.describe((*machine.DISTRIBUTIONS, *machine.PEERS))}
+    return place, {name: run(part, options) for name, part in PARTS.items() if name in options.part or "all" in options.part}
+
+
+def recorded(sources: Sequence[Path]) -> tuple[dict[str, str], dict[str, Results]]:
+    place: dict[str, str] = {}
+    results: dict[str, Results] = {}
+    for source in sources:
+        record = json.loads(source.read_text(encoding="utf-8"))
+        place.update(record["machine"])
+        results.update({name: Results.from_dict(found) for name, found in record["parts"].items()})
+    return place, {name: results[name] for name in PARTS if name in results}
+
+
+def said(place: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in place.items())
+
+
 def report(place: dict[str, str], results: dict[str, Results]) -> str:
-    blocks = [", ".join(f"{name} {value}" for name, value in place.items())]
+    blocks = [said(place)]
     for name, found in results.items():
         part = PARTS[name]
         blocks += [f"## {name}", markdown(part.heading, {peer.name: peer.title for peer in part.peers}, part.columns, found)]
@@ -125,11 +162,7 @@ def report(place: dict[str, str], results: dict[str, Results]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     machine.require_linux()
     options = parse(arguments)
-    place = machine.describe()
-    stolen, total = machine.jiffies()
-    results = {name: run(part, options) for name, part in PARTS.items() if name in options.part or "all" in options.part}
-    stolen_after, total_after = machine.jiffies()
-    place["stolen"] = f"{(stolen_after - stolen) / max(1, total_after - total):.1%}"
+    place, results = recorded(options.sources) if options.sources else measured(options)
     text = report(place, results)
     print(text)
     if options.out:
@@ -137,6 +170,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         record: dict[str, Any] = {"machine": place, "parts": {name: found.as_dict() for name, found in results.items()}}
         options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if options.picture:
+        caption = ", ".join(f"{name} {place[name]}" for name in ("cores", "kernel", "python", "actorbus", "date") if name in place)
+        caption = f"Medians and spread over the rounds; less is better. {caption}"
+        picture.draw(picture.panels(tuple(PARTS.values()), results), caption, options.picture)
     return 1 if any(found.failed for found in results.values()) else 0
 
 

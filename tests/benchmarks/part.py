@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .cell import Cell
@@ -33,7 +33,16 @@ class Peer:
 
     @property
     def ours(self) -> bool:
-        return self.name.startswith("bus")
+        return "bus" in self.needs.split()
+
+    @property
+    def label(self) -> str:
+        """What the title says, without Markdown, where it has to be short.
+
+        >>> Peer("zmq", "pyzmq `REQ`/`REP` at both ends", "", "").label
+        'pyzmq REQ/REP'
+        """
+        return self.title.replace("**", "").replace("`", "").removesuffix(" at both ends")
 
     def lacks(self) -> str:
         """Why it cannot take part; empty if it can."""
@@ -47,12 +56,13 @@ class Peer:
 
 @dataclass(frozen=True)
 class Bars:
-    """A panel of the picture: this figure, divided by `unit`, of every peer in the cell of this name."""
+    """A panel of the picture: this figure, divided by `unit`, of every peer in the cell of this name, or of those with `labels`."""
 
     cell: str
     figure: str
     title: str
-    unit: float
+    unit: float = 1
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,16 @@ Round = dict[str, dict[str, dict[str, float]]]
 
 @dataclass
 class Results:
-    """What a part found: every round, which peers failed ("cell: peer" -> how), and which were left out (peer -> why)."""
+    """What a part found: every round, which peers failed ("cell: peer" -> how), and which were left out (peer -> why). `seconds` is
+    how long it took, `stolen` the share of the cores' time meanwhile that the hypervisor gave to others.
+    """
 
     cells: list[Cell]
     rounds: list[Round] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    stolen: float = 0.0
 
     def of(self, cell: str, peer: str) -> list[dict[str, float]]:
         return [found for number in range(len(self.rounds)) if (found := self.at(number, cell, peer))]
@@ -34,12 +38,11 @@ class Results:
         return [found[figure] for found in self.of(cell, peer) if figure in found]
 
     def as_dict(self) -> dict[str, Any]:
-        cells = [cell.as_dict() for cell in self.cells]
-        return {"cells": cells, "rounds": self.rounds, "failed": self.failed, "left_out": self.left_out}
+        return {**vars(self), "cells": [cell.as_dict() for cell in self.cells]}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Self:
-        return cls([Cell(**cell) for cell in record["cells"]], record["rounds"], record["failed"], record["left_out"])
+        return cls(**{**record, "cells": [Cell(**cell) for cell in record["cells"]]})
 
 
 # What stands in a column for one peer in one cell.
@@ -47,14 +50,15 @@ Shown = Callable[[Results, str, str], str]
 Column = tuple[str, Shown]
 
 
-def shown(number: float) -> str:
+def shown(number: float, unit: float = 1) -> str:
     """
-    >>> shown(12345.6), shown(12.34), shown(0.1234), shown(0)
-    ('12,346', '12.3', '0.12', '0')
+    >>> shown(12345.6), shown(12.34), shown(0.1234), shown(12), shown(12e-6, MICRO)
+    ('12,346', '12.3', '0.12', '12', '12.0')
     """
-    if number >= 1000 or number == int(number):
-        return f"{number:,.0f}"
-    return f"{number:.1f}" if number >= 1 else f"{number:.2g}"
+    scaled = number / unit
+    if scaled >= 1000 or (unit == 1 and number == int(number)):
+        return f"{scaled:,.0f}"
+    return f"{scaled:.1f}" if scaled >= 1 else f"{scaled:.2g}"
 
 
 def middle(figure: str, unit: float = 1, form: str = "") -> Shown:
@@ -64,8 +68,8 @@ def middle(figure: str, unit: float = 1, form: str = "") -> Shown:
         figures = results.figures(cell, peer, figure)
         if not figures:
             return NOTHING
-        found = median(figures) / unit
-        return form.format(found) if form else shown(found)
+        found = median(figures)
+        return form.format(found / unit) if form else shown(found, unit)
 
     return cell
 
@@ -77,10 +81,10 @@ def spread(figure: str, unit: float = 1) -> Shown:
         figures = sorted(results.figures(cell, peer, figure))
         if not figures:
             return NOTHING
-        found = shown(median(figures) / unit)
+        found = shown(median(figures), unit)
         if len(figures) == 1:
             return found
-        return f"{found} ({shown(figures[0] / unit)}–{shown(figures[-1] / unit)})"
+        return f"{found} ({shown(figures[0], unit)}–{shown(figures[-1], unit)})"
 
     return cell
 
@@ -146,7 +150,8 @@ def table(cell: Cell, titles: Mapping[str, str], columns: Sequence[Column], resu
 def markdown(heading: str, titles: Mapping[str, str], columns: Sequence[Column], results: Results) -> str:
     blocks = [heading, *(table(cell, titles, columns, results) for cell in results.cells)]
     rounds = len(results.rounds)
-    blocks.append(f"Medians of {rounds} rounds (least–greatest); ratios within each round." if rounds > 1 else "One round.")
+    medians = f"Medians of {rounds} rounds (least–greatest); ratios within each round" if rounds > 1 else "One round"
+    blocks.append(f"{medians}; {results.seconds / 60:.0f} minutes, {results.stolen:.1%} of the cores' time stolen.")
     blocks += [f"`{name}` failed: {reason}" for name, reason in results.failed.items()]
     blocks += [f"`{name}` left out: {reason}." for name, reason in results.left_out.items()]
     return "\n\n".join(blocks)

@@ -6,6 +6,7 @@ What says that all have arrived is the same for all, and in the figures of both.
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import import_module
@@ -137,8 +138,9 @@ def nng(address: str, gate: Gate) -> None:
     pynng: Any = import_module("pynng")
     # Buffers for a whole burst: beyond them a publisher drops, and a subscriber, too.
     with pynng.Pub0(listen="inproc://topics", send_buffer_size=2 * BURST) as publisher:
-        # They hold a message or a moment of one; who is subscribed shows in what comes, so it may take some tries.
         sockets = [pynng.Sub0(dial="inproc://topics", topics=b"", recv_buffer_size=2 * BURST) for _ in range(gate.cell.clients)]
+        while len(publisher.pipes) < len(sockets):
+            time.sleep(0.001)  # until the publisher knows them all; who came too late would miss the first burst
         deliver(gate, publisher.send, [socket.recv for socket in sockets])
         for socket in sockets:
             socket.close()

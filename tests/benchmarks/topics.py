@@ -6,7 +6,7 @@ from .process import End
 from .table import MICRO, middle, ratio, spread
 
 FLOOR = "simple"
-SUBSCRIBERS = (1, 10, 1000)
+SUBSCRIBERS = ((1, 200_000, 10_000), (10, 200_000, 10_000), (1000, 40_000, 4_000))  # each with messages and warm-up
 
 PEERS = (
     Peer(FLOOR, "**floor**: `queue.SimpleQueue` each", "", "topic_ends:simple"),
@@ -41,7 +41,9 @@ PART = Part(
     "Topics inside one process, to subscribers on a thread each, in bursts of up to 1000, and a tenth as many messages one at a time. "
     "The queues hand on one and the same object and have no bound; p50 is from publishing one message until the publisher knows that all "
     "have it.",
-    tuple(Cell(128, count=200_000, warm=10_000, clients=number, noun="subscribers", placement="free") for number in SUBSCRIBERS),
+    tuple(
+        Cell(128, clients=number, noun="subscribers", count=count, warm=warm, placement="free") for number, count, warm in SUBSCRIBERS
+    ),
     PEERS,
     measure,
     (

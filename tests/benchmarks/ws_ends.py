@@ -178,7 +178,7 @@ def picows_server(announce: Callable[[str], None], cell: Cell) -> None:
 
 def picows_client(address: str, gate: Gate) -> None:
     picows: Any = import_module("picows")
-    binary = picows.WSMsgType.BINARY
+    binary, close = picows.WSMsgType.BINARY, picows.WSMsgType.CLOSE
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
@@ -187,6 +187,8 @@ def picows_client(address: str, gate: Gate) -> None:
         def on_frame(self: Any, transport: Any, frame: Any) -> None:
             if frame.msg_type == binary:
                 waiting.set_result(frame.get_payload_as_bytes())
+            elif frame.msg_type == close:
+                transport.disconnect()
 
         transport, _ = await picows.ws_connect(type("Waits", (picows.WSListener,), {"on_ws_frame": on_frame}), f"ws://{address}/")
 
@@ -197,6 +199,7 @@ def picows_client(address: str, gate: Gate) -> None:
             return await waiting
 
         await gate.time_async(trip)
-        transport.disconnect()
+        transport.send_close(picows.WSCloseCode.OK)
+        await transport.wait_disconnected()
 
     asyncio.run(run())

@@ -1,0 +1,79 @@
+"""The figures as bars with their spread, from what `--json` wrote. matplotlib is imported here alone."""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from .part import Bars, Part
+from .table import Results, shown
+
+OURS, OTHERS, SPREAD = "#1f6feb", "#b6bec9", "#57606a"
+COLUMNS = 2
+WIDTH, BAR, HEAD = 10.0, 0.22, 0.55  # inches
+
+
+class Bar(NamedTuple):
+    label: str
+    ours: bool
+    middle: float
+    least: float
+    greatest: float
+
+
+def bars(panel: Bars, part: Part, results: Results) -> list[Bar]:
+    """The shortest first. Empty if the cell was not measured."""
+    found = []
+    for peer in part.peers:
+        figures = [figure / panel.unit for figure in results.figures(panel.cell, peer.name, panel.figure)]
+        if figures and (not panel.labels or peer.name in panel.labels):
+            label = panel.labels.get(peer.name, peer.label)
+            found.append(Bar(label, peer.ours, median(figures), min(figures), max(figures)))
+    return sorted(found, key=lambda bar: bar.middle)
+
+
+def panels(parts: Sequence[Part], results: Mapping[str, Results]) -> list[tuple[str, list[Bar]]]:
+    """Titles and bars of everything that was measured and is to be drawn."""
+    found = [(panel.title, bars(panel, part, results[part.name])) for part in parts if part.name in results for panel in part.bars]
+    return [(title, drawn) for title, drawn in found if drawn]
+
+
+def draw(found: Sequence[tuple[str, list[Bar]]], caption: str, path: Path) -> None:
+    """Raises ModuleNotFoundError without matplotlib, ValueError when there is nothing to draw."""
+    if not found:
+        raise ValueError("nothing to draw: none of these parts has a picture")
+    matplotlib: Any = import_module("matplotlib")
+    figure: Any = import_module("matplotlib.figure").Figure
+    # Text stays text: small, and set in the reader's font. The salt makes the same figures the same file.
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "actorbus", "font.family": "sans-serif", "font.size": 8}
+    rows = [found[start : start + COLUMNS] for start in range(0, len(found), COLUMNS)]
+    heights = [HEAD + BAR * max(len(drawn) for _, drawn in row) for row in rows]
+    with matplotlib.rc_context(settings):
+        sheet = figure(figsize=(WIDTH, sum(heights) + HEAD), facecolor="white", layout="constrained")
+        grid = sheet.add_gridspec(len(rows), COLUMNS, height_ratios=heights)
+        for number, (title, drawn) in enumerate(found):
+            _panel(sheet.add_subplot(grid[divmod(number, COLUMNS)]), title, drawn)
+        sheet.supxlabel(caption, fontsize=7, color=SPREAD)
+        sheet.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
+
+
+def _panel(axes: Any, title: str, drawn: list[Bar]) -> None:
+    places = range(len(drawn))
+    spread = [[bar.middle - bar.least for bar in drawn], [bar.greatest - bar.middle for bar in drawn]]
+    lines = {"ecolor": SPREAD, "elinewidth": 0.8, "capsize": 2}
+    colours = [OURS if bar.ours else OTHERS for bar in drawn]
+    axes.barh(places, [bar.middle for bar in drawn], xerr=spread, color=colours, height=0.7, error_kw=lines)
+    axes.set_yticks(places, [bar.label for bar in drawn])
+    for tick, bar in zip(axes.get_yticklabels(), drawn, strict=True):
+        tick.set_fontweight("bold" if bar.ours else "normal")
+    axes.invert_yaxis()
+    furthest = max(bar.greatest for bar in drawn)
+    for place, bar in zip(places, drawn, strict=True):
+        axes.text(bar.greatest + furthest * 0.015, place, shown(bar.middle), va="center", color="#24292f")
+    axes.set_xlim(0, furthest * 1.12)
+    axes.set_title(title, loc="left", fontweight="bold", fontsize=9)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(axis="x", color="#eaeef2", zorder=0)
+    axes.set_axisbelow(True)
