@@ -20,6 +20,7 @@ PARTS = {
     for part in (
         echo_peers.PART,
         ws_peers.PART,
+        ws_peers.ENDS,
         one_way.PART,
         udp.PART,
         tls_peers.PART,
@@ -32,7 +33,7 @@ PARTS = {
         publishing.PART,
     )
 }
-ROUNDS, QUICK_ROUNDS = 7, 2
+ROUNDS, QUICK_ROUNDS = 7, 1
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -8,7 +8,7 @@ from .tls import with_certificate
 
 FLOOR = "floor"
 TLS = "TLS"
-WORK = ((100_000, 2_000, 200), (1_000_000, 200, 20), (10_000_000, 20, 2))
+WORK = ((100_000, 1_000, 100), (1_000_000, 100, 10), (10_000_000, 10, 2))
 IN_CLEAR_ONLY = ("zmq",)
 
 PEERS = (
@@ -18,8 +18,7 @@ PEERS = (
     Peer("zmq", "pyzmq PUSH/PULL", "one_way_ends:zmq_in", "one_way_ends:zmq_large_out", "zmq"),
     Peer("ws-sync", "`websockets.sync` at both ends", "ws_one_way_ends:sync_in", "ws_one_way_ends:sync_out", "websockets"),
     Peer("bus", "actorbus, proxies at both ends", "one_way_ends:bus_in", "one_way_ends:bus_out", "bus"),
-    Peer("bus-serve", "actorbus, proxy client, callback server", "one_way_ends:bus_serve_in", "one_way_ends:bus_out", "bus"),
-    Peer("bus-ws", "actorbus over WebSocket, the same", "ws_one_way_ends:bus_in", "ws_one_way_ends:bus_out", "bus"),
+    Peer("bus-ws", "actorbus over WebSocket, proxy client, callback server", "ws_one_way_ends:bus_in", "ws_one_way_ends:bus_out", "bus"),
 )
 
 

@@ -1,4 +1,4 @@
-"""The round trip over WebSocket: both ends of a make, each client at one common server, each server with one common client."""
+"""The round trip over WebSocket, two parts: both ends of a make, and one end beside a common other one."""
 
 from .cell import Cell
 from .echo_peers import FIGURES
@@ -20,6 +20,11 @@ PEERS = (
     peer("picows", "picows (Cython) at both ends", "picows", "picows_client", "picows"),
     peer("bus", "actorbus, proxies at both ends", "bus_session", "bus_client", "bus"),
     peer("bus-serve", "actorbus, proxy client, callback server", "bus_callback", "bus_client", "bus"),
+)
+
+# What each costs by itself shows beside the quickest other end.
+SINGLE = (
+    PEERS[3],
     peer("client-sync", "websockets.sync client, picows server", "picows", "sync_client", "picows"),
     peer("client-lib", "websocket-client, picows server", "picows", "websocket_client", "picows websocket"),
     peer("client-aiohttp", "aiohttp client, picows server", "picows", "aiohttp_client", "picows aiohttp"),
@@ -43,4 +48,13 @@ PART = Part(
     round_trips,
     (*FIGURES, ("p50 : websockets.sync", ratio("p50", FLOOR)), ("p50 : picows", ratio("p50", "picows"))),
     bars=(Bars("256 B", "p50", "WebSocket round trip of 256 B: p50, µs", MICRO),),
+)
+
+ENDS = Part(
+    "websocket-ends",
+    "WebSocket round trip, the same, each client at one common server and each server with one common client.",
+    (Cell(256, count=3_000, warm=500),),
+    SINGLE,
+    round_trips,
+    (*FIGURES, ("p50 : picows", ratio("p50", "picows"))),
 )
