@@ -22,6 +22,17 @@ PEERS = (
 )
 
 
+LABELS = {
+    FLOOR: "floor: sockets by hand",
+    "asyncio": "asyncio streams",
+    "uvloop": "uvloop",
+    "zmq": "pyzmq PUSH/PULL",
+    "ws-sync": "websockets.sync",
+    "bus": "actorbus",
+    "bus-ws": "actorbus, WebSocket",
+}
+
+
 def measure(peer: Peer, cell: Cell) -> Figures:
     if cell.variant != TLS:
         return one_way(peer, cell)
@@ -46,7 +57,7 @@ PART = Part(
         ("received", share("received", "sent")),
     ),
     bars=(
-        Bars("1 MB, TCP", "cpu", "1 MB one way over TCP: CPU of both ends, ms", MILLI),
-        Bars("1 MB, TLS", "cpu", "1 MB one way over TLS: CPU of both ends, ms", MILLI),
+        Bars("1 MB, TCP", "cpu", "1 MB one way, TCP: CPU of both ends, ms", MILLI, LABELS),
+        Bars("1 MB, TLS", "cpu", "1 MB one way, TLS: CPU of both ends, ms", MILLI, LABELS),
     ),
 )

@@ -49,6 +49,21 @@ PEERS = (
     ),
 )
 
+LABELS = {
+    "bare": "bare sockets, no framing",
+    FLOOR: "floor: sockets by hand",
+    "socketserver": "socketserver",
+    "asyncio": "asyncio streams",
+    "uvloop": "uvloop Protocol",
+    "gevent": "gevent",
+    "twisted": "Twisted",
+    "zmq-pair": "pyzmq PAIR",
+    "zmq": "pyzmq REQ/REP",
+    "nng": "pynng Pair0",
+    "bus": "actorbus, proxies",
+    "bus-serve": "actorbus, callback",
+}
+
 FIGURES = (
     ("p50 µs", spread("p50", MICRO)),
     ("p99 µs", middle("p99", MICRO)),
@@ -75,5 +90,5 @@ PART = Part(
         ("CPU : floor", ratio("cpu", FLOOR)),
         ("p50 : REQ/REP", ratio("p50", "zmq")),
     ),
-    bars=(Bars("256 B", "p50", "TCP round trip of 256 B: p50, µs", MICRO),),
+    bars=(Bars("256 B", "p50", "TCP round trip, 256 B: p50, µs", MICRO, LABELS),),
 )

@@ -70,6 +70,17 @@ PEERS = (
     Peer("bus-serve", "actorbus `send`, callback server", "one_way_ends:bus_serve_in", "one_way_ends:bus_out", "bus"),
 )
 
+LABELS = {
+    FLOOR: "floor: sendall and split",
+    "raw-100": "sendall, 100 joined",
+    "asyncio": "asyncio streams",
+    "uvloop": "uvloop",
+    PUSH_PULL: "pyzmq PUSH/PULL",
+    "nng": "pynng Push0/Pull0",
+    "bus": "actorbus send",
+    "bus-many": "actorbus send_many",
+}
+
 PART = Part(
     "one-way",
     "Messages one way over TCP, one after the other without a pause. CPU is that of both processes.",
@@ -85,5 +96,5 @@ PART = Part(
         ("messages/s", spread("rate")),
         ("received", share("received", "sent")),
     ),
-    bars=(Bars("64 B", "cpu", "One way, 64 B: CPU of both ends, µs per message", MICRO),),
+    bars=(Bars("64 B", "cpu", "One way, 64 B: CPU of both ends, µs", MICRO, LABELS),),
 )

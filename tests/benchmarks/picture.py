@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from .part import Bars, Part
 from .table import Results, shown
 
-OURS, OTHERS, SPREAD = "#1f6feb", "#b6bec9", "#57606a"
+OURS, OTHERS, SPREAD, INK = "#1f6feb", "#b6bec9", "#57606a", "#24292f"
+FAR = 2.0  # times the second longest bar: what is longer is cut, and its figure stands beside it
 COLUMNS = 2
 WIDTH, BAR, HEAD = 10.0, 0.22, 0.55  # inches
 
@@ -34,9 +35,9 @@ def bars(panel: Bars, part: Part, results: Results) -> list[Bar]:
 
 
 def panels(parts: Sequence[Part], results: Mapping[str, Results]) -> list[tuple[str, list[Bar]]]:
-    """Titles and bars of everything that was measured and is to be drawn."""
+    """Titles and bars of everything that was measured and is to be drawn; the longest first, so that rows are full."""
     found = [(panel.title, bars(panel, part, results[part.name])) for part in parts if part.name in results for panel in part.bars]
-    return [(title, drawn) for title, drawn in found if drawn]
+    return sorted(((title, drawn) for title, drawn in found if drawn), key=lambda panel: -len(panel[1]))
 
 
 def draw(found: Sequence[tuple[str, list[Bar]]], caption: str, path: Path) -> None:
@@ -53,13 +54,22 @@ def draw(found: Sequence[tuple[str, list[Bar]]], caption: str, path: Path) -> No
         sheet = figure(figsize=(WIDTH, sum(heights) + HEAD), facecolor="white", layout="constrained")
         grid = sheet.add_gridspec(len(rows), COLUMNS, height_ratios=heights)
         for number, (title, drawn) in enumerate(found):
-            _panel(sheet.add_subplot(grid[divmod(number, COLUMNS)]), title, drawn)
+            row, column = divmod(number, COLUMNS)
+            _panel(sheet.add_subplot(grid[row, column]), title, drawn, max(len(others) for _, others in rows[row]))
         sheet.supxlabel(caption, fontsize=7, color=SPREAD)
         sheet.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
 
 
-def _panel(axes: Any, title: str, drawn: list[Bar]) -> None:
-    places = range(len(drawn))
+def reach(drawn: Sequence[Bar]) -> float:
+    """How far the panel goes: to the longest bar and its spread, unless that would leave nothing to see of the others."""
+    *others, longest = sorted(bar.middle for bar in drawn)
+    widest = max(bar.greatest for bar in drawn)
+    return min(widest, FAR * (others[-1] if others and longest > FAR * others[-1] else longest))
+
+
+def _panel(axes: Any, title: str, drawn: list[Bar], slots: int) -> None:
+    """`slots`: bars of the longest panel in the row, so that all are equally thick."""
+    places, end = range(len(drawn)), reach(drawn)
     spread = [[bar.middle - bar.least for bar in drawn], [bar.greatest - bar.middle for bar in drawn]]
     lines = {"ecolor": SPREAD, "elinewidth": 0.8, "capsize": 2}
     colours = [OURS if bar.ours else OTHERS for bar in drawn]
@@ -67,13 +77,16 @@ def _panel(axes: Any, title: str, drawn: list[Bar]) -> None:
     axes.set_yticks(places, [bar.label for bar in drawn])
     for tick, bar in zip(axes.get_yticklabels(), drawn, strict=True):
         tick.set_fontweight("bold" if bar.ours else "normal")
-    axes.invert_yaxis()
-    furthest = max(bar.greatest for bar in drawn)
+    axes.set_ylim(slots - 0.4, -0.6)
+    axes.set_xlim(0, end)
     for place, bar in zip(places, drawn, strict=True):
-        axes.text(bar.greatest + furthest * 0.015, place, shown(bar.middle), va="center", color="#24292f")
-    axes.set_xlim(0, furthest * 1.12)
-    axes.set_title(title, loc="left", fontweight="bold", fontsize=9)
-    axes.tick_params(axis="y", length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.grid(axis="x", color="#eaeef2", zorder=0)
+        # Beyond the panel's end, where no bar gets in its way.
+        axes.text(1.02, place, shown(bar.middle), va="center", transform=axes.get_yaxis_transform(), color=INK)
+        if bar.middle > end:
+            axes.text(0.98, place, "»", va="center", ha="right", transform=axes.get_yaxis_transform(), color="white", fontweight="bold")
+    axes.set_title(title, loc="left", fontweight="bold", fontsize=9, color=INK)
+    axes.tick_params(axis="both", length=0, colors=INK)
+    axes.tick_params(axis="x", labelsize=7, colors=SPREAD)
+    axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
+    axes.grid(axis="x", color="#eaeef2")
     axes.set_axisbelow(True)

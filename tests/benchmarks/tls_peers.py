@@ -1,7 +1,7 @@
 """The round trip of one message over TLS: who takes part, and the table."""
 
 from .cell import Cell
-from .echo_peers import FIGURES
+from .echo_peers import FIGURES, LABELS
 from .part import Bars, Figures, Part, Peer
 from .table import MICRO, ratio
 from .tls import with_certificate
@@ -29,5 +29,5 @@ PART = Part(
     PEERS,
     measure,
     (*FIGURES, ("p50 : floor", ratio("p50", FLOOR)), ("CPU : floor", ratio("cpu", FLOOR))),
-    bars=(Bars("256 B", "p50", "TLS round trip of 256 B: p50, µs", MICRO),),
+    bars=(Bars("256 B", "p50", "TLS round trip, 256 B: p50, µs", MICRO, {peer.name: LABELS[peer.name] for peer in PEERS}),),
 )

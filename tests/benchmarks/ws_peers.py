@@ -22,6 +22,15 @@ PEERS = (
     peer("bus-serve", "actorbus, proxy client, callback server", "bus_callback", "bus_client", "bus"),
 )
 
+LABELS = {
+    "sync": "websockets.sync",
+    "asyncio": "websockets asyncio",
+    "aiohttp": "aiohttp",
+    "picows": "picows (Cython)",
+    "bus": "actorbus, proxies",
+    "bus-serve": "actorbus, callback",
+}
+
 # What each costs by itself shows beside the quickest other end.
 SINGLE = (
     PEERS[3],
@@ -47,7 +56,7 @@ PART = Part(
     PEERS,
     round_trips,
     (*FIGURES, ("p50 : websockets.sync", ratio("p50", FLOOR)), ("p50 : picows", ratio("p50", "picows"))),
-    bars=(Bars("256 B", "p50", "WebSocket round trip of 256 B: p50, µs", MICRO),),
+    bars=(Bars("256 B", "p50", "WebSocket round trip, 256 B: p50, µs", MICRO, LABELS),),
 )
 
 ENDS = Part(
