@@ -151,7 +151,7 @@ def markdown(heading: str, titles: Mapping[str, str], columns: Sequence[Column],
     blocks = [heading, *(table(cell, titles, columns, results) for cell in results.cells)]
     rounds = len(results.rounds)
     medians = f"Medians of {rounds} rounds (least–greatest); ratios within each round" if rounds > 1 else "One round"
-    blocks.append(f"{medians}; {results.seconds / 60:.0f} minutes, {results.stolen:.1%} of the cores' time stolen.")
+    blocks.append(f"{medians}; {results.seconds:.0f} s, {results.stolen:.1%} of the cores' time stolen.")
     blocks += [f"`{name}` failed: {reason}" for name, reason in results.failed.items()]
     blocks += [f"`{name}` left out: {reason}." for name, reason in results.left_out.items()]
     return "\n\n".join(blocks)
