@@ -20,10 +20,13 @@ A part is a `Part` (see `part`), which its module keeps as `PART` and `__main__`
   `cpu` (both processes), `server_cpu`, `client_cpu`, `rate`, `sent`, `received`, `faults`; others may stand beside them
 - its `columns`: a title, and what stands below it, made by `spread`, `middle`, `ratio`, `growth` or `share` (see `table`) from
   the name of a figure, and of the peer or the cell to compare with
-- its `bars`: which figures of which cells are drawn in the picture, if any.
+- its `bars`: which figures of which cells are drawn in the picture, if any, and by which labels.
+
+What came is compared with what was sent, by every end that receives. `--json` keeps every figure of every round; `--from` makes
+tables and a picture of such files without measuring.
 
 Ends are run by `End(where, cell, core=…, address=…)`, each in a process of its own (see `process` and `end`). A server gets
-`(announce, cell)`, says its address through `announce`, and is asked at any time what it has spent. A client gets
-`(address, gate)`; `gate.time(trip)`, or `gate.wait_to_start()` and `gate.report(…)`, do the talking, and `say` says any other
-fact. An `address` of "" makes a client of an end that needs none, or listens itself.
+`(announce, cell)`, says its address through `announce`, and is asked at any time what it has spent, and received, if it gave
+`announce` what counts that. A client gets `(address, gate)`; `gate.time(trip)`, or `gate.wait_to_start()` and `gate.report(…)`,
+do the talking, and `say` says any other fact. An `address` of "" makes a client of an end that needs none, or listens itself.
 """

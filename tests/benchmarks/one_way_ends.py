@@ -21,7 +21,7 @@ SEND_TIMEOUT_MS = int(REPLY_TIMEOUT * 1000)
 
 
 class Tally:
-    """Counts what comes. Large messages are looked into as long as they warm up, then their length has to do: it would show."""
+    """Counts what comes. Of large messages only the length is looked at after the warm-up: comparing them would be part of the figures."""
 
     def __init__(self, cell: Cell) -> None:
         self.received = 0

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import import_module
+from operator import attrgetter
 from queue import Queue, SimpleQueue
 from time import perf_counter_ns
 from typing import Any
@@ -21,17 +22,23 @@ TOPIC = "robots.arm.moved"
 
 Publish = Callable[[bytes], object]
 Receive = Callable[[], object]
-Report = Callable[[Publish], None]
 
 
-def deliver(gate: Gate, publish: Publish, receives: list[Receive]) -> None:
-    """Have each of these received on a thread of its own, and report."""
+def itself(message: Any) -> Any:
+    return message
+
+
+def deliver(gate: Gate, publish: Publish, receives: list[Receive], data: Callable[[Any], object] = itself) -> None:
+    """Have each of these received on a thread of its own, and report. `data` of the first message of a burst is looked at."""
+    payload = gate.payload
     order: list[SimpleQueue[int]] = [SimpleQueue() for _ in receives]
     done: SimpleQueue[None] = SimpleQueue()
 
     def take(receive: Receive, orders: SimpleQueue[int]) -> None:
         while burst := orders.get():
-            for _ in range(burst):
+            if data(receive()) != payload:
+                raise ValueError("what came differs from what was published")
+            for _ in range(burst - 1):
                 receive()
             done.put(None)
 
@@ -109,7 +116,7 @@ def bus(address: str, gate: Gate) -> None:
     import bus
 
     subscriptions = [bus.subscribe(TOPIC) for _ in range(gate.cell.clients)]
-    deliver(gate, functools.partial(bus.publish, TOPIC), [subscription.receive for subscription in subscriptions])
+    deliver(gate, functools.partial(bus.publish, TOPIC), [subscription.receive for subscription in subscriptions], attrgetter("data"))
     for subscription in subscriptions:
         subscription.close()
 
@@ -151,13 +158,15 @@ def pykka(address: str, gate: Gate) -> None:
 
     done: SimpleQueue[None] = SimpleQueue()
 
+    payload = gate.payload
+
     class Counter(pykka.ThreadingActor):
         left = 0
 
         def on_receive(self, message: Any) -> None:
             if type(message) is int:
                 self.left = message
-            else:
+            elif message == payload:
                 self.left -= 1
                 if not self.left:
                     done.put(None)
