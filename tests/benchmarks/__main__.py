@@ -135,7 +135,19 @@ def run(part: Part, options: argparse.Namespace) -> Results:
 
 def measured(options: argparse.Namespace) -> tuple[dict[str, str], dict[str, Results]]:
     place = {"date": time.strftime("%Y-%m-%d"), **machine.describe((*machine.DISTRIBUTIONS, *machine.PEERS))}
-    return place, {name: run(part, options) for name, part in PARTS.items() if name in options.part or "all" in options.part}
+    results: dict[str, Results] = {}
+    for name, part in PARTS.items():
+        if name in options.part or "all" in options.part:
+            results[name] = run(part, options)
+            # After each, so that what ends the run early takes the rest alone.
+            if options.json:
+                write(options.json, place, results)
+    return place, results
+
+
+def write(path: Path, place: dict[str, str], results: dict[str, Results]) -> None:
+    record: dict[str, Any] = {"machine": place, "parts": {name: found.as_dict() for name, found in results.items()}}
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def recorded(sources: Sequence[Path]) -> tuple[dict[str, str], dict[str, Results]]:
@@ -169,8 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")
     if options.json:
-        record: dict[str, Any] = {"machine": place, "parts": {name: found.as_dict() for name, found in results.items()}}
-        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write(options.json, place, results)
     if options.picture:
         caption = ", ".join(f"{name} {place[name]}" for name in ("cores", "kernel", "python", "actorbus", "date") if name in place)
         caption = f"Medians and spread over the rounds; less is better. {caption}"
