@@ -18,10 +18,9 @@ def server(announce: Callable[[str], None], cell: Cell) -> None:
     def echo(sock: Any, address: Any) -> None:
         wire.no_delay(sock)
         sock.settimeout(REPLY_TIMEOUT)
-        frames = wire.FrameReader(sock)
         with contextlib.suppress(EOFError, ConnectionError):
             while True:
-                wire.send_frame(sock, frames.read())
+                wire.send_frame(sock, wire.read_frame(sock))
 
     server = stream_server(("127.0.0.1", 0), echo)
     server.start()
@@ -33,10 +32,9 @@ def client(address: str, gate: Gate) -> None:
     host, _, port = address.rpartition(":")
     with import_module("gevent.socket").create_connection((host, int(port)), timeout=REPLY_TIMEOUT) as sock:
         wire.no_delay(sock)
-        frames = wire.FrameReader(sock)
 
         def trip(payload: bytes) -> bytes:
             wire.send_frame(sock, payload)
-            return frames.read()
+            return wire.read_frame(sock)
 
         gate.time(trip)

@@ -84,7 +84,7 @@ LABELS = {
 PART = Part(
     "one-way",
     "Messages one way over TCP, one after the other without a pause. CPU is that of both processes.",
-    (Cell(64, count=50_000, warm=5_000), Cell(1024, count=50_000, warm=5_000)),
+    (Cell(64, count=30_000, warm=3_000), Cell(1024, count=30_000, warm=3_000)),
     PEERS,
     one_way,
     (

@@ -92,7 +92,7 @@ def measure(peer: Peer, cell: Cell) -> Figures:
 PART = Part(
     "nats",
     "Publishing to a server on the same machine, which confirms the last message.",
-    (Cell(128, count=50_000, warm=5_000, placement="free"),),
+    (Cell(128, count=30_000, warm=3_000, placement="free"),),
     PEERS,
     measure,
     (

@@ -6,7 +6,7 @@ from .process import End
 from .table import MICRO, middle, ratio, spread
 
 FLOOR = "simple"
-SUBSCRIBERS = ((1, 200_000, 10_000), (10, 200_000, 10_000), (1000, 40_000, 4_000))  # each with messages and warm-up
+SUBSCRIBERS = ((1, 200_000, 10_000), (10, 200_000, 10_000), (1000, 20_000, 2_000))  # each with messages and warm-up
 
 PEERS = (
     Peer(FLOOR, "**floor**: `queue.SimpleQueue` each", "", "topic_ends:simple"),
