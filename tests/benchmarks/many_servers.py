@@ -1,14 +1,17 @@
-"""Hand-written servers for many clients: one thread with an epoll loop, and a thread per client."""
+"""Servers for many clients without asyncio: an epoll loop by hand, and with a thread per client `socketserver` and `websockets.sync`."""
 
 import contextlib
 import select
 import socket
-import threading
+import socketserver
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from . import wire
 from .cell import Cell
+from .many_work import work
+from .ws_ends import HOST, MAX_SIZE
 
 
 @dataclass(slots=True)
@@ -86,25 +89,45 @@ class EpollServer:
 
 
 def epoll_server(announce: Callable[[str], None], cell: Cell) -> None:
-    server = EpollServer(lambda message: message)
+    server = EpollServer(work)
     announce(server.address)
     server.run()
 
 
-def _echo(sock: socket.socket, on_message: Callable[[bytes], bytes]) -> None:
-    with sock, contextlib.suppress(EOFError, ConnectionError, ValueError):
-        wire.no_delay(sock)
-        frames = wire.FrameReader(sock)
-        while True:
-            wire.send_frame(sock, on_message(frames.read()))
+class _Stream(socketserver.StreamRequestHandler):
+    disable_nagle_algorithm = True
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError, ValueError):
+            while len(header := self.rfile.read(wire.HEADER.size)) == wire.HEADER.size:
+                size = wire.announced_size(header)
+                payload = self.rfile.read(size)
+                if len(payload) < size:
+                    return
+                self.wfile.write(wire.frame(work(payload)))
 
 
-def threads_server(announce: Callable[[str], None], cell: Cell) -> None:
-    def on_message(message: bytes) -> bytes:
-        return message
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads: ClassVar[bool] = True  # type: ignore[misc]  # typeshed has an instance variable
+    request_queue_size: ClassVar[int] = 1024  # type: ignore[misc]
 
-    with wire.listen(backlog=1024) as listener:
-        announce(wire.address_of(listener))
-        while True:
-            sock, _ = listener.accept()
-            threading.Thread(target=_echo, args=(sock, on_message), daemon=True).start()
+
+def socketserver_server(announce: Callable[[str], None], cell: Cell) -> None:
+    with _Server((HOST, 0), _Stream) as server:
+        announce(wire.address_of(server.socket))
+        server.serve_forever()
+
+
+def websockets_server(announce: Callable[[str], None], cell: Cell) -> None:
+    from websockets.exceptions import ConnectionClosed
+    from websockets.sync.server import ServerConnection, serve
+
+    def echo(ws: ServerConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            for message in ws:
+                assert isinstance(message, bytes)
+                ws.send(work(message))
+
+    with serve(echo, HOST, 0, compression=None, max_size=MAX_SIZE, ping_interval=None) as server:
+        announce(wire.address_of(server.socket))
+        server.serve_forever()
