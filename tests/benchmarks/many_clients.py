@@ -20,7 +20,7 @@ PEERS = (
     Peer("bus-2", "actorbus, `threads=2`", "many_bus:two_threads_server", "load:load"),
     Peer("bus-own", 'actorbus, `threads="own"`', "many_bus:own_threads_server", "load:load"),
     Peer("bus-serial", "actorbus, `serial=True`", "many_bus:serial_server", "load:load"),
-    Peer("bus-ws", "**actorbus**, over WebSocket", "many_bus:websocket_server", "load:load_websocket"),
+    Peer("bus-ws", "**actorbus**, WebSocket", "many_bus:websocket_server", "load:load_websocket"),
     Peer(
         "sync",
         "`websockets.sync`, over WebSocket, two threads per client",
@@ -91,8 +91,8 @@ COLUMNS = (
 PART = Part(
     "many",
     "Busy clients at one server, each with one message under way at all times. CPU is the server's alone; a generator that is always busy "
-    "bounds the rate, not the CPU. Where 1 % of the callbacks sleep, half of the clients send no message whose callback does; the times are "
-    "those of the clients whose own callbacks never sleep.",
+    "bounds the rate, not the CPU. Where 1 % of the callbacks sleep, they are those of half of the clients; the times are those of clients "
+    "whose own callbacks never sleep.",
     CELLS,
     PEERS,
     measure,

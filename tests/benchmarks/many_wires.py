@@ -16,6 +16,7 @@ from . import wire
 from .end import REPLY_TIMEOUT
 
 AT_ONCE = 50  # handshakes under way
+BIND_ADDRESS_NO_PORT = 24  # Linux: the port is chosen when connecting, by the whole connection; `socket` has no name for it
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 EVENT = "tick"
 
@@ -109,13 +110,14 @@ SUBSCRIBE_TO_ALL = b"\x00\x01\x01"
 
 
 def zmtp_hello(address: str) -> bytes:
-    return GREETING + b"\x04" + bytes([len(READY)]) + READY + SUBSCRIBE_TO_ALL
+    return GREETING + b"\x04" + bytes([len(READY)]) + READY
 
 
 def zmtp_welcome(sock: socket.socket) -> None:
     wire.read_exactly(sock, len(GREETING))
     _, size = wire.read_exactly(sock, 2)
     wire.read_exactly(sock, size)
+    sock.sendall(SUBSCRIBE_TO_ALL)
 
 
 def zmtp_frame(payload: bytes) -> bytes:
@@ -133,7 +135,7 @@ WIRES = {
 
 
 def dial(address: str, source: str = "", receive_buffer: int = 0) -> socket.socket:
-    """`source`: the loopback address it comes from, where one has too few ports. That has to be said before connecting, as a buffer's size."""
+    """`source`: the loopback address it comes from, where one has too few ports."""
     host, _, port = address.rpartition(":")
     sock = socket.socket()
     if receive_buffer:
@@ -145,9 +147,6 @@ def dial(address: str, source: str = "", receive_buffer: int = 0) -> socket.sock
         sock.bind((source, 0))
     sock.connect((host, int(port)))
     return sock
-
-
-BIND_ADDRESS_NO_PORT = 24  # Linux: the port is chosen when connecting, by the whole connection; `socket` has no name for it
 
 
 def visit(protocol: Wire, address: str, clients: int, *, receive_buffer: int = 0, each: int = 0) -> Iterator[socket.socket]:
