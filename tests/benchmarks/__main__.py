@@ -9,7 +9,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import actor_costs, bulk, echo_peers, fanout, machine, many_clients, one_way, picture, publishing, tls_peers, topics, udp, ws_peers
+from . import (
+    actor_costs,
+    bulk,
+    echo_peers,
+    fanout,
+    idle,
+    machine,
+    many_clients,
+    one_way,
+    picture,
+    publishing,
+    tls_peers,
+    topics,
+    udp,
+    ws_peers,
+)
 from .cell import Cell
 from .part import Part, Peer
 from .process import EndFailed
@@ -27,6 +42,7 @@ PARTS = {
         bulk.PART,
         many_clients.PART,
         fanout.PART,
+        idle.PART,
         actor_costs.ACTORS,
         actor_costs.MAILBOX,
         actor_costs.HAND_OVER,
