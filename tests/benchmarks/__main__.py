@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import (
+from . import (, fanout, idle, startup
     actor_costs,
     bulk,
     echo_peers,
@@ -43,6 +43,7 @@ PARTS = {
         many_clients.PART,
         fanout.PART,
         idle.PART,
+        startup.PART,
         actor_costs.ACTORS,
         actor_costs.MAILBOX,
         actor_costs.HAND_OVER,

@@ -58,7 +58,7 @@ COLUMNS = (
 PART = Part(
     "idle",
     "Connections that say nothing, from another process, no pings. CPU is the server's. Half of them leave, the server closes the others; "
-    "both are given for all of them. Threads are those beside the main one. Python's memory is what `tracemalloc` sees, in a run of its own.",
+    "both are given for all. Threads are those beside the main one. Python's memory is what `tracemalloc` sees, in a run of its own.",
     CELLS,
     PEERS,
     measure,
