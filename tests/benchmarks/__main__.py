@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import (, fanout, idle, startup
+from . import (
     actor_costs,
     bulk,
     echo_peers,
@@ -20,6 +20,7 @@ from . import (, fanout, idle, startup
     one_way,
     picture,
     publishing,
+    startup,
     tls_peers,
     topics,
     udp,

@@ -11,8 +11,8 @@ from .trips import cores_for
 
 PEERS = (
     Peer("floor", "**floor**: a loop over non-blocking sockets", "fanout_servers:floor_server", "fanout_clients:receive"),
-    Peer("bus-tcp", "**actorbus**, TCP, `send_to_all`", "fanout_servers:bus_tcp_server", "fanout_clients:receive"),
-    Peer("bus-ws", "**actorbus**, WebSocket, `send_to_all`", "fanout_servers:bus_ws_server", "fanout_clients:receive_ws"),
+    Peer("bus-tcp", "**actorbus**, TCP, `send_to_all`", "fanout_servers:bus_tcp_server", "fanout_clients:receive", needs="bus"),
+    Peer("bus-ws", "**actorbus**, WebSocket, `send_to_all`", "fanout_servers:bus_ws_server", "fanout_clients:receive_ws", needs="bus"),
     Peer("sync", "`websockets.sync`, a loop", "fanout_servers:sync_server", "fanout_clients:receive_ws", needs="websockets"),
     Peer("asyncio", "websockets asyncio, `broadcast`", "fanout_servers:asyncio_server", "fanout_clients:receive_ws", needs="websockets"),
     Peer("zmq", "pyzmq XPUB", "fanout_servers:zmq_server", "fanout_clients:receive_zmtp", needs="zmq"),

@@ -8,10 +8,10 @@ from .table import MICRO, MILLI, middle, ratio, spread
 from .trips import cores_for
 
 PEERS = (
-    Peer("bus-tcp", "**actorbus**, TCP", "idle_servers:bus_tcp_server", "idle_clients:visitors"),
+    Peer("bus-tcp", "**actorbus**, TCP", "idle_servers:bus_tcp_server", "idle_clients:visitors", needs="bus"),
     Peer("asyncio", "asyncio `Protocol`, TCP", "idle_servers:asyncio_server", "idle_clients:visitors"),
     Peer("threads", "a thread per client, TCP", "idle_servers:threads_server", "idle_clients:visitors"),
-    Peer("bus-ws", "**actorbus**, WebSocket", "idle_servers:bus_ws_server", "idle_clients:visitors_ws"),
+    Peer("bus-ws", "**actorbus**, WebSocket", "idle_servers:bus_ws_server", "idle_clients:visitors_ws", needs="bus"),
     Peer("websockets", "websockets asyncio", "idle_servers:websockets_server", "idle_clients:visitors_ws", needs="websockets"),
 )
 

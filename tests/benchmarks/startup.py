@@ -33,7 +33,7 @@ PEERS = (
     imports("asyncio"),
     imports("aiohttp"),
     Peer("script", "`python empty.py`", "", SCRIPT),
-    Peer("bus-run", "**`actorbus run empty.py`**", "", f"-c\n{RUN}\nrun\n{SCRIPT}"),
+    Peer("bus-run", "**`actorbus run empty.py`**", "", f"-c\n{RUN}\nrun\n{SCRIPT}", needs="bus"),
 )
 
 
