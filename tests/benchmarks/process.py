@@ -52,11 +52,15 @@ class End:
         self._process.stdout.close()
 
     def hear(self) -> dict[str, Any]:
+        return self.hear_until(self._deadline)
+
+    def hear_until(self, deadline: float) -> dict[str, Any]:
+        """As `hear`, up to a time of the monotonic clock."""
         assert self._process.stdout is not None
         stdout = self._process.stdout.fileno()
         while b"\n" not in self._unread:
-            left = self._deadline - time.monotonic()
-            if left <= 0 or not select.select([stdout], [], [], left)[0]:
+            left = deadline - time.monotonic()
+            if not select.select([stdout], [], [], max(0.0, left))[0]:
                 raise EndFailed(f"{self.where} kept silent beyond its time limit")
             data = os.read(stdout, 65536)
             if not data:
@@ -65,6 +69,10 @@ class End:
         line, _, self._unread = self._unread.partition(b"\n")
         fact: dict[str, Any] = json.loads(line)
         return fact
+
+    def kill(self) -> None:
+        """With -9, in the middle of what it does."""
+        self._process.kill()
 
     def nudge(self) -> None:
         assert self._process.stdin is not None
