@@ -4,7 +4,7 @@ from typing import Any
 
 from .cell import Cell
 from .fanout_clients import STUCK
-from .part import Figures, Part, Peer
+from .part import Bars, Figures, Part, Peer
 from .process import End
 from .table import MICRO, MILLI, middle, ratio, share, spread
 from .trips import cores_for
@@ -81,6 +81,16 @@ COLUMNS = tuple(
     )
 )
 
+LABELS = {
+    "floor": "a loop over sockets",
+    "bus-tcp": "actorbus, TCP",
+    "bus-ws": "actorbus, WebSocket",
+    "sync": "websockets.sync",
+    "asyncio": "websockets asyncio",
+    "zmq": "pyzmq XPUB",
+    "socketio": "python-socketio",
+}
+
 PART = Part(
     "fanout",
     "One message from a server to all its clients, and the next when the last has it. The receivers are plain sockets in one process, the "
@@ -89,4 +99,5 @@ PART = Part(
     PEERS,
     measure,
     COLUMNS,
+    bars=(Bars(CELLS[2].name, "server_cpu", "100 B to each of 1,000 clients: server's CPU for one, µs", MICRO, LABELS),),
 )

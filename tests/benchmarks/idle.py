@@ -2,7 +2,7 @@
 
 from .cell import Cell
 from .idle_servers import TRACED
-from .part import Figures, Part, Peer
+from .part import Bars, Figures, Part, Peer
 from .process import End
 from .table import MICRO, MILLI, middle, ratio, spread
 from .trips import cores_for
@@ -63,4 +63,5 @@ PART = Part(
     PEERS,
     measure,
     COLUMNS,
+    bars=(Bars(CELLS[1].name, "resident", "10,000 idle connections: KiB of the process each", KIB),),
 )

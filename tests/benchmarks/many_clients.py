@@ -2,7 +2,7 @@
 
 from .cell import Cell
 from .load import BY_CHANCE, SAME_CLIENTS
-from .part import Figures, Part, Peer
+from .part import Bars, Figures, Part, Peer
 from .process import End
 from .table import MICRO, MILLI, growth, middle, ratio, share, spread
 from .trips import cores_for
@@ -88,6 +88,15 @@ COLUMNS = (
     ("generator busy", middle("client_busy", form="{:.0%}")),
 )
 
+LABELS = {
+    FLOOR: "epoll by hand",
+    "asyncio": "asyncio Protocol",
+    "uvloop": "uvloop Protocol",
+    "bus": "actorbus",
+    "bus-serial": "actorbus, serial",
+    "bus-ws": "actorbus, WebSocket",
+}
+
 PART = Part(
     "many",
     "Busy clients at one server, each with one message under way at all times. CPU is the server's alone; a generator that is always busy "
@@ -97,4 +106,5 @@ PART = Part(
     PEERS,
     measure,
     COLUMNS,
+    bars=(Bars(CELLS[3].name, "server_cpu", "1,000 busy clients: server's CPU for an echo, µs", MICRO, LABELS),),
 )

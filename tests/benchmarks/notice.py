@@ -45,7 +45,7 @@ KILLED = "a server is killed"
 PULLED = "a cable is pulled, nothing is sent"
 PULLED_SENDING = f"a cable is pulled, {SENDS}"
 CELLS = (
-    Cell(variant=KILLED, seconds=4.0, placement="free"),
+    Cell(variant=KILLED, seconds=2.0, placement="free"),
     Cell(variant=RESTARTED, seconds=12.0, placement="free"),
     Cell(variant=PULLED, seconds=60.0, placement="free"),
     Cell(variant=PULLED_SENDING, seconds=60.0, placement="free"),
