@@ -20,6 +20,7 @@ from .ws_ends import HOST
 FACTS, STOP = b"f", b"s"
 TRACED = "memory traced"
 BACKLOG = 1024
+A_LITTLE = 4096  # what a blocked `recv` holds all the time
 
 
 def facts() -> dict[str, float]:
@@ -115,7 +116,7 @@ def threads_server(announce: Callable[[str], None], cell: Cell) -> None:
 
     def serve_one(sock: socket.socket) -> None:
         with sock, contextlib.suppress(OSError):
-            while sock.recv(wire.CHUNK):
+            while sock.recv(A_LITTLE):
                 pass
         del idle[threading.current_thread()]
 

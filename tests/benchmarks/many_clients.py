@@ -34,7 +34,7 @@ CELLS = (
     Cell(128, clients=1, count=2_000, warm=500, placement="free"),
     FEW,
     Cell(128, clients=50, count=10_000, warm=2_000, placement="free"),
-    Cell(128, clients=1000, count=20_000, warm=5_000, seconds=1.0, placement="free"),
+    Cell(128, clients=1000, count=20_000, warm=1_000, seconds=1.0, placement="free"),
     Cell(128, clients=50, variant=BY_CHANCE, count=20_000, warm=2_000, seconds=0.5, placement="free"),
     Cell(128, clients=1000, variant=BY_CHANCE, count=60_000, warm=10_000, seconds=1.0, placement="free"),
     Cell(128, clients=1000, variant=SAME_CLIENTS, count=30_000, warm=5_000, seconds=1.0, placement="free"),
