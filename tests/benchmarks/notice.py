@@ -137,6 +137,8 @@ def took(results: Results, cell: str, peer: str) -> str:
         return NOTHING
     if len(seconds) < len(bounds):
         return f"not within {max(bounds):.0f}" + (f" in {len(bounds) - len(seconds)} of {len(bounds)}" if seconds else "")
+    if len(seconds) == 1:
+        return shown(seconds[0])
     return f"{shown(median(seconds))} ({shown(seconds[0])}–{shown(seconds[-1])})"
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import threading
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,9 @@ from .end import Announce
 
 BIND = "bind"  # the file that has the address
 EVENT = "message"
+
+# That links end is what is measured, and no news.
+logging.getLogger("websockets").setLevel(logging.CRITICAL)
 
 
 def place(cell: Cell) -> tuple[str, int]:
