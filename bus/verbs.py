@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors import hosting
 from actors.actor import Closable
-from actors.binding import bind_datagram, bind_pair, join_group, listen_stream, listen_unix
+from actors.binding import bind_datagram, bind_pair, listen_stream, listen_unix
 from actors.datagram import DatagramActor
 from actors.heartbeat import with_heartbeat
 from actors.listener import ListenerActor
@@ -165,6 +165,8 @@ def join(
     if interface is not None and not isinstance(interface, str):
         raise TypeError(f"interface must be a str, not {type(interface).__name__}")
     interface = interface or os.environ.get("ACTORBUS_MULTICAST_INTERFACE") or None
+    from actors.multicast import join_group
+
     sock, own = join_group(endpoint.host, endpoint.port, interface=interface, ttl=ttl, loopback=loopback)
     loop, dedicated = loop_for(threads, sock)
     group = sock.getsockname()

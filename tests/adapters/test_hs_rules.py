@@ -173,7 +173,7 @@ def test_a_privileged_port_is_an_operation_that_fails(script: Script, logged: Lo
     def bind(*arguments: object) -> None:
         raise PermissionError(errno.EACCES, "no")
 
-    monkeypatch.setattr(binding, "_bind", bind)
+    monkeypatch.setattr(binding, "bind_to", bind)
     assert new().listen(80) is None
     assert logged.errors() == ["Unable to bind port: Permission denied"]
 

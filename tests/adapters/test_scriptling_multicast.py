@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import bus
-from actors import binding
+from actors import multicast
 from adapters.scriptling.net import multicast as mc
 from adapters.scriptling.net import unicast as uc
 from tests.bus.peers import WAIT, InThread
@@ -307,7 +307,7 @@ class TestInterfaces:
         self, members: Join, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.delenv("ACTORBUS_MULTICAST_INTERFACE")
-        monkeypatch.setattr(binding, "_source_for", lambda version, target, port: None)
+        monkeypatch.setattr(multicast, "_source_for", lambda version, target, port: None)
         with caplog.at_level(logging.WARNING, "actorbus.multicast"):
             member = members()
         (record,) = caplog.records

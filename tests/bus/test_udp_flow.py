@@ -110,7 +110,7 @@ def test_a_closed_pair_frees_its_port(pair: bus.UdpSocket, all_returns: Any) -> 
 @needs_ipv6
 def test_a_number_that_ipv6_cannot_have_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
-    real = binding._bind
+    real = binding.bind_to
 
     def bind(sock: socket.socket, address: Resolved, shown: str | None = None) -> None:
         if sock.family == socket.AF_INET6 and not taken:
@@ -118,7 +118,7 @@ def test_a_number_that_ipv6_cannot_have_is_given_back(monkeypatch: pytest.Monkey
             raise OSError(errno.EADDRINUSE, "taken")
         real(sock, address, shown)
 
-    monkeypatch.setattr(binding, "_bind", bind)
+    monkeypatch.setattr(binding, "bind_to", bind)
     with bus.bind("udp://*:0") as pair:
         assert len(pair.local_addresses) == 2
     taken.clear()
