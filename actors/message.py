@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeAlias
 
 __all__ = ["Message", "Sendable", "after_loss", "encode", "weigh"]
@@ -35,7 +36,7 @@ class Message:
     def json(self) -> Any:
         """The payload parsed as JSON (RFC 8259). Raises ValueError when it is not JSON, or nested too deeply to be read."""
         try:
-            return json.loads(self.data)
+            return _loads()(self.data)
         except RecursionError:
             raise ValueError("this JSON is nested too deeply") from None
 
@@ -74,6 +75,21 @@ def after_loss(message: Message, count: int) -> Message:
     return marked
 
 
+# `json` is imported by who needs it; and an encoder that is kept does half of what `json.dumps` does for each message.
+@cache
+def _loads() -> Callable[[bytes], Any]:
+    import json
+
+    return json.loads
+
+
+@cache
+def _dumps() -> Callable[[dict[str, Any]], str]:
+    import json
+
+    return json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
 Sendable: TypeAlias = "str | bytes | bytearray | memoryview | dict[str, Any] | Message"
 
 
@@ -97,7 +113,7 @@ def encode(message: Sendable, errors: str = "strict") -> bytes:
         return bytes(message)
     if isinstance(message, dict):
         _check_keys(message)
-        return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", errors)
+        return _dumps()(message).encode("utf-8", errors)
     raise TypeError(f"message must be a str, bytes, dict or Message, not {type(message).__name__}")
 
 
