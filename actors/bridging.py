@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from threading import Lock, get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors import crew, scope, waiting
 from actors.actor import SocketActor
@@ -18,8 +18,10 @@ from actors.answer import Answer
 from actors.errors import Broken, BusError, Closed, PeerClosed
 from actors.message import Message
 from actors.readerthread import ReaderThread
-from actors.stats import Stats
 from actors.waiting import current
+
+if TYPE_CHECKING:
+    from actors.stats import Stats
 
 __all__ = ["BridgeActor"]
 
@@ -64,6 +66,8 @@ class BridgeActor(SocketActor):
             raise RuntimeError("actorbus cannot start a thread for a bridge: the system gives no more")
 
     def stats(self) -> Stats:
+        from actors.stats import Stats
+
         return Stats(
             messages_in=self.messages_in,
             messages_out=self.messages_out,

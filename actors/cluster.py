@@ -13,8 +13,8 @@ logged as with any subscription.
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
-from secrets import token_hex
 from typing import TYPE_CHECKING, Literal
 
 from actors import hosting
@@ -84,7 +84,7 @@ class Cluster:
 
     def __init__(self, name: str, server: ServerActor, engine: Engine) -> None:
         self.name = name
-        self.id = token_hex(8)
+        self.id = os.urandom(8).hex()
         self._server = server
         self._engine = engine
         self._subject = f"{SUBJECT}.{name}"
@@ -138,7 +138,7 @@ class Cluster:
         deadline = deadline_after(timeout)
         if self.cut_off:
             return found
-        inbox = f"{NODES}{token_hex(8)}"
+        inbox = f"{NODES}{os.urandom(8).hex()}"
         box = TopicBox(inbox)
         self._engine.subscribe(inbox, None, box)
         try:

@@ -6,19 +6,31 @@ import errno
 import os
 import socket
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actors import sockets
 from actors.errors import ConnectFailed, ConnectTimeout
 from actors.resolving import Resolved, format_address, resolve
 from actors.waiting import WRITE, current, sleep
 
-__all__ = ["connect_datagram", "connect_stream", "connect_unix", "ends", "forgive_refusals"]
+if TYPE_CHECKING:
+    from actors.stream import StreamActor
 
+__all__ = ["BACKOFF", "Dialled", "connect_datagram", "connect_stream", "connect_unix", "ends", "forgive_refusals"]
+
+BACKOFF = (0.1, 10.0)  # seconds between attempts with `reconnect`: the first pause, and the longest
 RETRY_SECONDS = 0.02
 IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY)
 
 _forgiving_until = 0.0
+
+
+class Dialled(NamedTuple):
+    """A connection that was made, and what its actor is to be."""
+
+    sock: Any
+    kind: type[StreamActor]
+    options: dict[str, Any]
 
 
 def forgive_refusals(seconds: float) -> None:

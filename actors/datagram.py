@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from threading import Lock
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.actor import Close, SocketActor, post
 from actors.answer import Answer
@@ -31,9 +31,11 @@ from actors.message import Message, Sendable, after_loss, encode, weigh
 from actors.readerthread import ReaderThread
 from actors.resolving import Resolved, format_address
 from actors.sockets import set_reuse_port
-from actors.stats import Stats
 from actors.stream import LINGER
 from actors.waiting import WRITE, current, deadline_after
+
+if TYPE_CHECKING:
+    from actors.stats import Stats
 
 __all__ = ["MAX_DATAGRAM", "DatagramActor"]
 
@@ -254,6 +256,8 @@ class DatagramActor(SocketActor):
         """A UDP peer never leaves."""
 
     def stats(self) -> Stats:
+        from actors.stats import Stats
+
         return Stats(
             messages_in=self.intake.messages_in,
             messages_out=self.messages_out,

@@ -18,11 +18,11 @@ from actors import sockets
 from actors.actor import Control
 from actors.answer import Answer
 from actors.errors import BusError
-from actors.reports import Cut
 from actors.states import State
 
 if TYPE_CHECKING:
     from actors.readerthread import Timer
+    from actors.reports import Cut
     from actors.stream import StreamActor
 
 __all__ = ["ClientDrain", "Drain", "cut_of", "in_kernel"]
@@ -100,4 +100,8 @@ def cut_of(actor: StreamActor, client: Any, running: bool) -> Cut | None:
     if not actor.acknowledged:
         unsent = len(outbox) + outbox.unsent + (actor.left_in_kernel if actor.state is State.GONE else in_kernel(actor))
     unhandled = 0 if actor.lane is None else actor.lane.unhandled
-    return Cut(client, unsent, unhandled, running) if unsent or unhandled or running else None
+    if not (unsent or unhandled or running):
+        return None
+    from actors.reports import Cut
+
+    return Cut(client, unsent, unhandled, running)

@@ -1,7 +1,8 @@
 """What every live object is doing, in one text: the first thing to look at when something hangs.
 
 It only looks and takes no lock, so it answers in whatever state the rest is, in a signal handler too; what it says may differ by a few
-microseconds from line to line. It prints no payload and no password.
+microseconds from line to line. It prints no payload and no password. Nor does it import a kind of object that there is none of: the signal
+may have come in the middle of that very import.
 """
 
 from __future__ import annotations
@@ -12,22 +13,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from actors import hosting, sockets, topics, waiting
-from actors.bridging import BridgeActor
-from actors.datagram import DatagramActor
-from actors.engine import Engine
+from actors import hosting, sockets, waiting
+from actors.hosting import is_a
 from actors.lane import Lane
-from actors.link import LinkActor
-from actors.listener import ListenerActor
 from actors.reader import DELAYED, ENDED, FULL, SERVING
 from actors.resolving import format_address
-from actors.server import ServerActor
-from actors.stats import Stats
 from actors.stream import StreamActor
-from actors.subscription import ResponderActor, TopicActor
 from actors.waiting import Waiter
+
+if TYPE_CHECKING:
+    from actors.actor import SocketActor
+    from actors.datagram import DatagramActor
+    from actors.engine import Engine
+    from actors.link import LinkActor
+    from actors.server import ServerActor
+    from actors.stats import Stats
+    from actors.subscription import ResponderActor
 
 __all__ = ["explain"]
 
@@ -42,12 +45,13 @@ def explain() -> str:
     """What there is, in a text of a few lines for each object. See the module."""
     now = monotonic()
     actors = hosting.live_actors()
-    answering = {id(actor.mailbox) for actor in actors if isinstance(actor, ResponderActor)}  # none but its own thread waits there
+    answering = {id(actor.mailbox) for actor in _those(actors, "ResponderActor")}  # none but its own thread waits there
     waiters = [waiter for waiter in waiting.waiters() if id(waiter.on) not in answering]
-    within = {id(client) for server in actors if isinstance(server, ServerActor) for client in server.clients}
-    within |= {id(link.stream) for link in actors if isinstance(link, LinkActor)}
+    within = {id(client) for server in _those(actors, "ServerActor") for client in server.clients}
+    within |= {id(link.stream) for link in _those(actors, "LinkActor")}
     lines = [f"actorbus: open objects: {len(actors)}, on reader threads: {len({id(actor.loop) for actor in actors})}"]
-    if topics.engine is not None:
+    topics = sys.modules.get("actors.topics")
+    if topics is not None and getattr(topics, "engine", None) is not None:
         lines.append(_engine(topics.engine, now))
     for actor in actors:
         if id(actor) not in within:
@@ -63,21 +67,25 @@ def _engine(engine: Engine, now: float) -> str:
     return f"topics by {engine.url}, {state} for {_age(engine.since, now)}{': ' * bool(engine.why)}{engine.why}"
 
 
+def _those(actors: list[SocketActor], kind: str) -> list[Any]:
+    return [actor for actor in actors if is_a(actor, kind)]
+
+
 def _one(actor: Any, now: float, waiters: list[Waiter]) -> list[str]:
-    if isinstance(actor, ServerActor):
+    if is_a(actor, "ServerActor"):
         return _server(actor, now, waiters)
-    if isinstance(actor, LinkActor):
+    if is_a(actor, "LinkActor"):
         return _link(actor, now, waiters)
     if isinstance(actor, StreamActor):
         return _stream(actor, now, waiters)
-    if isinstance(actor, DatagramActor):
+    if is_a(actor, "DatagramActor"):
         return _datagrams(actor, now, waiters)
-    if isinstance(actor, ListenerActor):
+    if is_a(actor, "ListenerActor"):
         waits = _waits((actor.mailbox,), waiters)
         return [f"listener {actor.local_address}, for {_age(actor.since, now)}: {len(actor.mailbox)} accepted and not taken", *waits]
-    if isinstance(actor, TopicActor):
+    if is_a(actor, "TopicActor"):
         return _topic(actor, now, waiters)
-    if isinstance(actor, BridgeActor):
+    if is_a(actor, "BridgeActor"):
         lines = [f"{actor.name}, for {_age(actor.since, now)}: {actor.messages_out} forwarded", *_losses(actor.stats())]
         return lines + _waits((actor.over,), waiters)
     return [f"{type(actor).__name__}, for {_age(actor.since, now)}"]
@@ -140,15 +148,15 @@ def _datagrams(actor: DatagramActor, now: float, waiters: list[Waiter]) -> list[
     return lines + _waits((actor.mailbox, actor.outbox), waiters) + _losses(stats)
 
 
-def _topic(actor: TopicActor, now: float, waiters: list[Waiter]) -> list[str]:
+def _topic(actor: Any, now: float, waiters: list[Waiter]) -> list[str]:
     box, stats = actor.mailbox, actor.stats()
-    kind = "responder" if isinstance(actor, ResponderActor) else "subscription"
+    kind = "responder" if is_a(actor, "ResponderActor") else "subscription"
     queue = f" in queue {box.queue}" if box.queue else ""
     away = "" if actor.up else f"; {actor.engine.url} is away"
     lines = [f"{kind} to {box.topic}{queue} ({actor.engine.url}), open for {_age(actor.since, now)}{away}"]
     full = "; publishers wait, because the mailbox is full" if box.full else ""
     lines.append(f"  in: {stats.messages_in} messages, {stats.waiting_in} of them waiting{full}")
-    if isinstance(actor, ResponderActor):
+    if is_a(actor, "ResponderActor"):
         lines.append(f"  out: {stats.messages_out} answers" + (f", {actor.failures} failures" if actor.failures else ""))
         lines += [f"  {line}" for line in _where_answering(actor)]
     return lines + _waits((box,), waiters) + _losses(stats)

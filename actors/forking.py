@@ -4,7 +4,8 @@ The child has one thread, the one that forked. Locks of before may be held for e
 eventfds are shared with the parent. So nothing here takes a lock of before, sets an eventfd or changes an epoll: each object gets fresh
 locks and an end that says what has happened, and its descriptors are closed, in the child only. New objects work there as ever.
 
-This is the one place that reaches into every object of the engine.
+This is the one place that reaches into every object of the engine. It imports no kind of actor that may not be there yet: a module that a
+thread of the parent was just importing is locked for ever.
 """
 
 from __future__ import annotations
@@ -15,20 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import pykka
 
-from actors.alarm import AlarmActor
 from actors.answer import Answer
-from actors.bridging import BridgeActor
-from actors.datagram import DatagramActor
 from actors.errors import Broken
-from actors.link import LinkActor
-from actors.listener import ListenerActor
-from actors.server import ServerActor
+from actors.hosting import BEFORE_FORK, is_a
 from actors.stream import State, StreamActor
-from actors.subscription import ResponderActor, TopicActor
-from actors.topics import BEFORE_FORK
 
 if TYPE_CHECKING:
-    from actors.actor import SocketActor
+    from actors.datagram import DatagramActor
+    from actors.link import LinkActor
     from actors.mailbox import Mailbox
     from actors.reader import Reader
     from actors.readerthread import ReaderThread
@@ -60,38 +55,36 @@ def _disown_loop(loop: ReaderThread) -> None:
     loop.discard()
 
 
-def _disown_actor(actor: SocketActor) -> None:
+def _disown_actor(actor: Any) -> None:
     actor.closing = True
     actor.scope = None
-    ref: Any = actor.actor_ref
+    ref = actor.actor_ref
     actor.actor_stopped = ref.actor_stopped = threading.Event()
     actor.actor_stopped.set()
     pykka.ActorRegistry.unregister(ref)
-    inbox: Any = actor.actor_inbox
+    inbox = actor.actor_inbox
     inbox._lock = threading.Lock()
     inbox.close()
-    if isinstance(actor, AlarmActor | BridgeActor):
+    if is_a(actor, "AlarmActor") or is_a(actor, "BridgeActor"):
         return
-    if isinstance(actor, LinkActor):
+    if is_a(actor, "LinkActor"):
         _disown_link(actor)
         return
-    if isinstance(actor, TopicActor):
+    if is_a(actor, "TopicActor"):
         _disown_topic(actor)
         return
-    assert isinstance(actor, StreamActor | DatagramActor | ListenerActor), actor
-    address = actor.local_address if isinstance(actor, ListenerActor) else actor.remote_address or actor.local_address
-    reason = Broken(address, BEFORE_FORK)
-    if isinstance(actor, StreamActor):
-        _disown_stream(actor, reason)
-    elif isinstance(actor, DatagramActor):
-        _disown_datagrams(actor, reason)
-    else:
-        _disown_mailbox(actor.mailbox, reason)
-        _disown_reader(actor.reader, threading.Lock())
-    if isinstance(actor, ServerActor):
+    if is_a(actor, "ServerActor"):
         actor.clients.clear()
         actor.stopped = Answer()
         actor.stopped.set(True)
+    if isinstance(actor, StreamActor):
+        _disown_stream(actor, Broken(actor.remote_address, BEFORE_FORK))
+    elif is_a(actor, "DatagramActor"):
+        _disown_datagrams(actor, Broken(actor.remote_address or actor.local_address, BEFORE_FORK))
+    else:
+        assert is_a(actor, "ListenerActor"), actor
+        _disown_mailbox(actor.mailbox, Broken(actor.local_address, BEFORE_FORK))
+        _disown_reader(actor.reader, threading.Lock())
 
 
 def _disown_link(link: LinkActor) -> None:
@@ -104,12 +97,12 @@ def _disown_link(link: LinkActor) -> None:
     _disown_mailbox(link.mailbox, link.closed)
 
 
-def _disown_topic(actor: TopicActor) -> None:
+def _disown_topic(actor: Any) -> None:
     """The engine's table is the parent's: the child has another."""
     _disown_mailbox(actor.mailbox, Broken(actor.address, BEFORE_FORK))
     actor.mailbox._room = threading.Lock()
     actor.mailbox._publishers.clear()
-    if isinstance(actor, ResponderActor):
+    if is_a(actor, "ResponderActor"):
         actor.through = Answer()
         actor.through.set(True)
 

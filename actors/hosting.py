@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from operator import attrgetter
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from actors import crew, keeper
 from actors.readerthread import ReaderThread
@@ -17,11 +17,12 @@ from actors.readerthread import ReaderThread
 if TYPE_CHECKING:
     from actors.actor import SocketActor
 
-__all__ = ["dedicated", "end_last", "is_shared", "live_actors", "release", "shared", "shutdown", "vacated"]
+__all__ = ["BEFORE_FORK", "dedicated", "end_last", "is_a", "is_shared", "live_actors", "release", "shared", "shutdown", "vacated"]
 
 log = logging.getLogger("actorbus.engine")
 
 SHUTDOWN_SECONDS = 5.0
+BEFORE_FORK = "it was opened before a fork and belongs to the parent process; open it again in the child"
 
 _lock = threading.Lock()
 _shared: ReaderThread | None = None
@@ -93,6 +94,11 @@ def live_actors() -> list[SocketActor]:
     """The oldest first: a server before its clients."""
     # Copies in single C calls: a signal handler may ask.
     return sorted((actor for loop in list(_loops) for actor in list(loop.hosted)), key=attrgetter("born"))
+
+
+def is_a(actor: Any, kind: str) -> bool:
+    """`isinstance` of an actor, without the import of a class that there may be no actor of."""
+    return any(one.__name__ == kind for one in type(actor).__mro__)
 
 
 def shutdown(timeout: float | None = SHUTDOWN_SECONDS) -> bool:

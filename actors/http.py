@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any
 
 __all__ = [
-    "HANDSHAKE_TIMEOUT",
     "HEAD_END",
     "MAX_HEAD",
-    "PING_INTERVAL",
-    "PING_TIMEOUT",
     "Answer",
     "Request",
     "Response",
@@ -24,11 +20,6 @@ __all__ = [
 HEAD_END = b"\r\n\r\n"
 MAX_HEAD = 64 * 1024
 
-# Seconds, and the defaults of every WebSocket.
-HANDSHAKE_TIMEOUT = 10.0
-PING_INTERVAL = 20.0
-PING_TIMEOUT = 20.0
-
 
 def phrase(status: int) -> str:
     """What a status means, as a line.
@@ -36,6 +27,8 @@ def phrase(status: int) -> str:
     >>> phrase(404)
     'Not Found\\n'
     """
+    from http import HTTPStatus
+
     try:
         return HTTPStatus(status).phrase + "\n"
     except ValueError:

@@ -20,10 +20,11 @@ from dataclasses import replace
 from random import random
 from threading import Lock, get_ident
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 from actors import crew, scope, waiting
 from actors.actor import Close, SocketActor, post
+from actors.connecting import BACKOFF, Dialled
 from actors.errors import Broken, BusError, Closed, NotSent, PeerClosed
 from actors.journal import JournalOutbox, Kept
 from actors.mailbox import Mailbox
@@ -36,11 +37,10 @@ from actors.stream import LINGER, State, StreamActor
 from actors.telling import OnState, Teller
 from actors.waiting import Waiter, current, deadline_after
 
-__all__ = ["BACKOFF", "Dialled", "LinkActor", "pause_before"]
+__all__ = ["LinkActor", "pause_before"]
 
 log = logging.getLogger("actorbus.link")
 
-BACKOFF = (0.1, 10.0)  # seconds: the first pause, and the longest
 MAX_KEPT = 2 * MAX_BYTES  # of unconfirmed messages that nobody took
 PROVEN = 5.0  # a connection that lasted so long, or brought a message, was one: the next pause is the first one again
 
@@ -54,14 +54,6 @@ def pause_before(attempt: int, backoff: tuple[float, float], chance: float) -> f
     """
     first, longest = backoff
     return min(longest, first * 2.0 ** min(attempt, 1000)) * (1.0 - chance / 2.0)
-
-
-class Dialled(NamedTuple):
-    """A connection that was made, and what its actor is to be."""
-
-    sock: Any
-    kind: type[StreamActor]
-    options: dict[str, Any]
 
 
 class _Inlet:

@@ -18,7 +18,6 @@ from actors.draining import ClientDrain, Drain, cut_of
 from actors.errors import BusError, Closed, TooLarge
 from actors.framing import LENGTH, Framing
 from actors.heartbeat import with_heartbeat
-from actors.http import HANDSHAKE_TIMEOUT
 from actors.lane import Lane
 from actors.listener import ListenerActor
 from actors.message import Message, Sendable, encode
@@ -28,6 +27,7 @@ from actors.paced import PacedLane
 from actors.readerthread import ReaderThread
 from actors.reports import BroadcastReport, StopReport
 from actors.serialline import SerialLine
+from actors.silence import HANDSHAKE_TIMEOUT
 from actors.sockets import set_user_timeout
 from actors.stream import LINGER, STALL_TIMEOUT, StreamActor
 from actors.waiting import current, deadline_after

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from actors.readerthread import Timer
     from actors.stream import StreamActor
 
-__all__ = ["LOOKS", "Quiet", "SilenceWatch"]
+__all__ = ["HANDSHAKE_TIMEOUT", "LOOKS", "PING_INTERVAL", "PING_TIMEOUT", "Quiet", "SilenceWatch"]
+
+HANDSHAKE_TIMEOUT = 10.0  # seconds, of every server
+PING_INTERVAL = PING_TIMEOUT = 20.0  # seconds, of every WebSocket
 
 LOOKS = 4  # in an idle time: noting the time of each byte would cost every read, so it ends up to a quarter late
 

@@ -34,12 +34,12 @@ from actors.readerthread import ReaderThread, Timer
 from actors.silence import SilenceWatch
 from actors.stall import STALL_TIMEOUT, StallWatch
 from actors.states import MOVES, State
-from actors.stats import Stats
 from actors.streamreader import StreamReader
 from actors.waiting import current, deadline_after
 
 if TYPE_CHECKING:
     from actors.link import LinkActor
+    from actors.stats import Stats
 
 __all__ = ["LINGER", "MAX_SIZE", "STALL_TIMEOUT", "State", "StreamActor"]
 
@@ -123,9 +123,7 @@ class StreamActor(SocketActor):
             self.reader.input = link.inlet
         else:
             self.mailbox = Mailbox(
-                weigh=weigh,
-                max_items=mailbox_messages,
-                max_bytes=mailbox_bytes,
+                weigh=weigh, max_items=mailbox_messages, max_bytes=mailbox_bytes,
                 pause=lambda: self.reader.shut(FULL),
                 resume=lambda: self.reader.open(FULL),
             )
@@ -167,6 +165,8 @@ class StreamActor(SocketActor):
         self.outbox.send_many([self.frame(message) for message in messages], deadline)
 
     def stats(self) -> Stats:
+        from actors.stats import Stats
+
         outbox, reader = self.outbox, self.reader
         return Stats(
             messages_in=reader.messages_in, bytes_in=reader.bytes_in, dropped=reader.dropped,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from threading import get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors import crew, hosting, scope
 from actors.actor import Close, SocketActor, post
@@ -21,10 +21,12 @@ from actors.engine import Engine
 from actors.errors import BusError, Closed
 from actors.message import Sendable
 from actors.readerthread import ReaderThread
-from actors.stats import Stats
 from actors.topicbox import TopicBox
 from actors.topics import ERROR, TopicMessage, one_line
 from actors.waiting import current, deadline_after
+
+if TYPE_CHECKING:
+    from actors.stats import Stats
 
 __all__ = ["Durable", "ResponderActor", "TopicActor", "in_use"]
 
@@ -91,6 +93,8 @@ class TopicActor(SocketActor):
         """Nobody leaves a topic."""
 
     def stats(self) -> Stats:
+        from actors.stats import Stats
+
         box = self.mailbox
         return Stats(messages_in=box.messages_in, bytes_in=box.bytes_in, waiting_in=len(box), lost=box.lost)
 
@@ -159,6 +163,8 @@ class ResponderActor(TopicActor):
         box.end(Closed(self.address))
 
     def stats(self) -> Stats:
+        from actors.stats import Stats
+
         stats = super().stats()
         return Stats(
             messages_in=stats.messages_in, messages_out=self.answered, bytes_in=stats.bytes_in, waiting_in=stats.waiting_in, lost=stats.lost

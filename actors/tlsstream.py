@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from actors.errors import BusError
-from actors.http import HANDSHAKE_TIMEOUT
 from actors.readerthread import ReaderThread
+from actors.silence import HANDSHAKE_TIMEOUT
 from actors.stream import State, StreamActor
 from actors.tls import TlsSocket
 

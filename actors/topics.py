@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from actors.answer import Answer
 from actors.errors import Broken, ConnectTimeout, EngineInUse, TooLarge
+from actors.hosting import BEFORE_FORK
 from actors.message import Message, Sendable, encode
 from actors.subjects import check_headers
 
@@ -55,7 +56,6 @@ HEADER_APIECE = 128  # and each of its headers, without the text: there can be a
 LONGEST_ERROR = 1000  # characters of an exception that go into a header
 ERROR = "Actorbus-Error"  # the header of a reply that says why there is none
 NO_HEADERS: Headers = MappingProxyType({})
-BEFORE_FORK = "it was opened before a fork and belongs to the parent process; open it again in the child"
 
 
 class TopicMessage(Message):

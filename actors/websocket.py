@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from actors import sockets
 from actors.actor import Close
 from actors.errors import Broken, BusError, TooLarge
-from actors.http import PING_INTERVAL, PING_TIMEOUT
 from actors.message import Message, Sendable, encode
 from actors.reader import DELAYED, ENDED, FULL, PAUSED, SERVING, SPECIAL
 from actors.readerthread import ReaderThread, Timer
+from actors.silence import PING_INTERVAL, PING_TIMEOUT
 from actors.stream import LINGER, State, StreamActor
 from actors.wsframes import BINARY_FRAME, TEXT_FRAME, WebSocketFraming, is_utf8
 

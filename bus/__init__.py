@@ -9,7 +9,8 @@ from __future__ import annotations
 import bus._siblings  # noqa: F401  # before anything of `actors`
 
 # isort: split
-from actors.cluster import Node
+from typing import TYPE_CHECKING
+
 from actors.errors import (
     BadAddress,
     BadTopic,
@@ -28,26 +29,29 @@ from actors.errors import (
     ResponderFailed,
     TooLarge,
 )
-from actors.http import Request, Response
 from actors.message import Message
-from actors.reports import BroadcastReport, Cut, StopReport
-from actors.stats import ServerStats, Stats
-from actors.topics import TopicMessage
 from actors.waiting import deadline
 from bus._version import __version__
-from bus.anyof import receive_any
-from bus.bridging import Bridge, bridge
 from bus.connecting import connect
 from bus.connection import Connection
-from bus.datagrams import Group, UdpSocket
-from bus.listener import Listener
-from bus.opening import Topics, open
-from bus.server import Client, Server
-from bus.serving import serve
-from bus.subscription import Responder, Subscription
-from bus.topics import publish, request, respond, subscribe
-from bus.verbs import bind, explain, join, listen, shutdown
-from bus.websocket import Session, WebSocketClient
+
+if TYPE_CHECKING:
+    from actors.cluster import Node
+    from actors.http import Request, Response
+    from actors.reports import BroadcastReport, Cut, StopReport
+    from actors.stats import ServerStats, Stats
+    from actors.topics import TopicMessage
+    from bus.anyof import receive_any
+    from bus.bridging import Bridge, bridge
+    from bus.datagrams import Group, UdpSocket
+    from bus.listener import Listener
+    from bus.opening import Topics, open
+    from bus.server import Client, Server
+    from bus.serving import serve
+    from bus.subscription import Responder, Subscription
+    from bus.topics import publish, request, respond, subscribe
+    from bus.verbs import bind, explain, join, listen, shutdown
+    from bus.websocket import Session, WebSocketClient
 
 __all__ = [
     "BadAddress",
@@ -105,3 +109,36 @@ __all__ = [
     "shutdown",
     "subscribe",
 ]
+
+# What a client's script does without: imported when it is first asked for, which is half of what `import bus` would cost otherwise.
+_LATE = {
+    "actors.cluster": ("Node",),
+    "actors.http": ("Request", "Response"),
+    "actors.reports": ("BroadcastReport", "Cut", "StopReport"),
+    "actors.stats": ("ServerStats", "Stats"),
+    "actors.topics": ("TopicMessage",),
+    "bus.anyof": ("receive_any",),
+    "bus.bridging": ("Bridge", "bridge"),
+    "bus.datagrams": ("Group", "UdpSocket"),
+    "bus.listener": ("Listener",),
+    "bus.opening": ("Topics", "open"),
+    "bus.server": ("Client", "Server"),
+    "bus.serving": ("serve",),
+    "bus.subscription": ("Responder", "Subscription"),
+    "bus.topics": ("publish", "request", "respond", "subscribe"),
+    "bus.verbs": ("bind", "explain", "join", "listen", "shutdown"),
+    "bus.websocket": ("Session", "WebSocketClient"),
+}
+if not TYPE_CHECKING:  # or a misspelt name would pass the type checker
+
+    def __getattr__(name):
+        from importlib import import_module
+
+        for module, names in _LATE.items():
+            if name in names:
+                globals()[name] = value = getattr(import_module(module), name)
+                return value
+        raise AttributeError(f"module 'bus' has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
+from os.path import dirname, realpath
 
-HOME = Path(__file__).resolve().parent.parent
+HOME = dirname(dirname(realpath(__file__)))
 
 _spec = find_spec("actors")
-_origin = None if _spec is None or _spec.origin is None else Path(_spec.origin).resolve()
-if _origin is None or _origin.parent.parent != HOME:
+_origin = None if _spec is None or _spec.origin is None else realpath(_spec.origin)
+if _origin is None or dirname(dirname(_origin)) != HOME:
     raise ImportError(
         f"actorbus needs its own package 'actors' in {HOME}, but the import finds {_origin or 'nothing'}; rename that or move it away"
     )

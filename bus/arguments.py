@@ -34,6 +34,7 @@ __all__ = [
     "check_framing",
     "check_half_open",
     "check_liveness",
+    "check_pings",
     "check_positive",
     "check_rate",
     "check_server_hostname",
@@ -145,6 +146,11 @@ def check_rate(rate: float | None, name: str) -> float | None:
     if not 0 < rate <= MAX_RATE:  # also catches NaN
         raise ValueError(f"{name} must be over 0, at most {MAX_RATE:g}, or None for no limit, not {rate!r}")
     return rate
+
+
+def check_pings(ping_interval: float | None, ping_timeout: float | None) -> None:
+    check_duration(ping_interval, "ping_interval")
+    check_duration(ping_timeout, "ping_timeout")
 
 
 def check_threads(threads: Own) -> None:

@@ -6,13 +6,12 @@ import contextlib
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from actors import hosting
 from actors.bridging import BridgeActor
 from actors.errors import BusError
 from actors.message import Message
-from actors.stats import Stats
 from actors.subjects import check_topic
 from actors.subscription import NoSocket
 from actors.topics import NO_HEADERS, TopicMessage, refuse
@@ -23,6 +22,9 @@ from bus.server import Client, Server
 from bus.subscription import Subscription
 from bus.topics import publish, subscribe
 from bus.websocket import Session
+
+if TYPE_CHECKING:
+    from actors.stats import Stats
 
 __all__ = ["Bridge", "bridge"]
 

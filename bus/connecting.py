@@ -6,18 +6,15 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from actors.connecting import connect_datagram, connect_stream, connect_unix, ends
-from actors.datagram import DatagramActor
+from actors.connecting import BACKOFF, Dialled, connect_datagram, connect_stream, connect_unix, ends
 from actors.errors import BadAddress
 from actors.heartbeat import with_heartbeat
-from actors.http import PING_INTERVAL, PING_TIMEOUT
-from actors.link import BACKOFF, Dialled, LinkActor
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.outbox import MAX_MESSAGES as OUTBOX_MESSAGES
+from actors.silence import PING_INTERVAL, PING_TIMEOUT
 from actors.sockets import set_user_timeout
 from actors.stream import MAX_SIZE, STALL_TIMEOUT, StreamActor
-from actors.telling import OnState
 from actors.waiting import check_timeout, deadline_after
 from bus.arguments import (
     VERBS,
@@ -30,6 +27,7 @@ from bus.arguments import (
     check_framing,
     check_half_open,
     check_liveness,
+    check_pings,
     check_server_hostname,
     check_threads,
     check_tls,
@@ -38,12 +36,12 @@ from bus.arguments import (
 )
 from bus.connection import Connection
 from bus.endpoints import Endpoint, parse
-from bus.websocket import check_pings
 
 if TYPE_CHECKING:
     import ssl
 
     from actors.certificates import Path
+    from actors.telling import OnState
 
 __all__ = ["connect"]
 
@@ -151,6 +149,8 @@ def connect(
     if endpoint.port == 0 and endpoint.scheme != "unix":
         raise BadAddress(url, "port 0 can't be connected to")
     if endpoint.scheme == "udp":
+        from actors.datagram import DatagramActor
+
         sock = connect_datagram(endpoint.host, endpoint.port, deadline)
         peer, _ = ends(sock)
         loop, dedicated = loop_for(threads, sock)
@@ -171,6 +171,8 @@ def _open(
     sock, kind, options = dialled = dial(deadline)
     loop, dedicated = loop_for(threads, sock)
     if link:
+        from actors.link import LinkActor
+
         return LinkActor.open_for(Connection, sock, loop, first=dialled, dial=dial, dedicated=dedicated, **limits, **link)
     return kind.open_for(Connection, sock, loop, dedicated=dedicated, **limits, **options)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
-from actors.datagram import DatagramActor
 from actors.errors import Broken, BusError, Closed, PeerClosed
 from actors.flushing import flush
-from actors.link import LinkActor
 from actors.message import Message, Sendable
-from actors.stats import Stats
 from actors.stream import LINGER, StreamActor
 from actors.waiting import check_timeout, deadline_after
 from bus.proxies import Proxy
+
+if TYPE_CHECKING:
+    from actors.datagram import DatagramActor
+    from actors.link import LinkActor
+    from actors.stats import Stats
 
 __all__ = ["SEND_TIMEOUT", "Connection"]
 
@@ -93,7 +95,8 @@ class Connection(Proxy):
         """
         deadline = deadline_after(timeout)
         actor = self._actor
-        return True if isinstance(actor, DatagramActor) else flush(actor.stream if isinstance(actor, LinkActor) else actor, deadline, acked)
+        stream: StreamActor | None = actor if isinstance(actor, StreamActor) else getattr(actor, "stream", None)
+        return True if stream is None else flush(stream, deadline, acked)
 
     def send_eof(self) -> None:
         """Say that nothing more will be sent, behind what was, and go on receiving: TCP's half-close, as `nc -N` does it. Returns at once.
@@ -110,7 +113,7 @@ class Connection(Proxy):
         ['ALL I HAVE TO SAY']
         """
         actor = self._actor
-        if isinstance(actor, (LinkActor, DatagramActor)) or hasattr(actor, "say_goodbye_with"):
+        if not isinstance(actor, StreamActor) or hasattr(actor, "say_goodbye_with"):
             raise ValueError("one direction can end alone over tcp://, tls:// and unix:// only, without reconnect=True; close() ends both")
         actor.halves.end_output()
 
@@ -206,11 +209,11 @@ class Connection(Proxy):
         They are never sent again by themselves: the peer may have them. At most 8 MiB are kept until `take_unconfirmed`;
         `stats().unconfirmed` counts all.
         """
-        return tuple(self._actor.unconfirmed) if isinstance(self._actor, LinkActor) else ()
+        return tuple(getattr(self._actor, "unconfirmed", ()))
 
     def take_unconfirmed(self) -> list[Message]:
         """What `unconfirmed` shows, which then is empty: to send it again, say, where twice is better than never."""
-        return self._actor.take_unconfirmed() if isinstance(self._actor, LinkActor) else []
+        return list(getattr(self._actor, "take_unconfirmed", list)())
 
     @property
     def peer_certificate(self) -> dict[str, Any] | None:

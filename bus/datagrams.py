@@ -5,19 +5,21 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
 from actors.datagram import MAX_DATAGRAM, DatagramActor
 from actors.datagramoutbox import Choose, Tell
 from actors.errors import TooLarge
 from actors.message import Message, Sendable, encode
 from actors.resolving import resolve
-from actors.stats import Stats
 from actors.waiting import check_timeout, deadline_after
 from bus.arguments import check_callable
 from bus.connection import SEND_TIMEOUT
 from bus.endpoints import split_address
 from bus.proxies import Proxy
+
+if TYPE_CHECKING:
+    from actors.stats import Stats
 
 __all__ = ["Done", "Group", "UdpSocket"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from typing import NamedTuple
-from urllib.parse import unquote
 
 from actors.errors import BadAddress
 
@@ -50,6 +49,8 @@ def parse(url: str, verb: str, verbs: dict[str, str]) -> Endpoint:
     if verb not in verbs[scheme].split(", "):
         raise BadAddress(shown, f"{verb} does not take {scheme}://; use {verbs[scheme]}")
     if scheme == "unix":
+        from urllib.parse import unquote
+
         path = unquote(rest, errors="surrogateescape")
         if not path:
             raise BadAddress(url, "it has no path; write for example unix:///run/app.sock")

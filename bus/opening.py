@@ -6,7 +6,6 @@ import logging
 import os
 import re
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
 from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -24,6 +23,7 @@ from bus.arguments import check_callable
 
 if TYPE_CHECKING:
     import ssl
+    from importlib.metadata import EntryPoint
 
     from actors.certificates import Path
 
@@ -268,8 +268,11 @@ def _factory(url: str) -> Callable[..., Engine]:
 
 def _engines() -> dict[str, EntryPoint]:
     """By scheme: those of a checkout that is not installed, and all that are installed."""
+    from importlib.metadata import EntryPoint, entry_points
+    from pathlib import Path
+
     found: dict[str, EntryPoint] = {}
-    project = HOME / "pyproject.toml"
+    project = Path(HOME, "pyproject.toml")
     if project.is_file():
         import tomllib
 

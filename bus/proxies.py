@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import warnings
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from actors.datagram import DatagramActor
 from actors.errors import DeadlinePassed
-from actors.link import LinkActor
-from actors.listener import ListenerActor
-from actors.stream import LINGER, StreamActor
-from actors.subscription import TopicActor
+from actors.stream import LINGER
 from actors.waiting import check_timeout
+
+if TYPE_CHECKING:
+    from actors.datagram import DatagramActor
+    from actors.link import LinkActor
+    from actors.listener import ListenerActor
+    from actors.stream import StreamActor
+    from actors.subscription import TopicActor
 
 __all__ = ["Proxy"]
 

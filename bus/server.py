@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from actors.cluster import Cluster, Node
 from actors.errors import BusError, DeadlinePassed, NotSent
 from actors.message import Message, Sendable
 from actors.reports import BroadcastReport, StopReport
@@ -18,6 +17,9 @@ from actors.waiting import check_timeout, current, deadline_after
 from bus.arguments import check_positive
 from bus.connection import SEND_TIMEOUT, peer_certificate, tls_version
 from bus.proxies import Proxy
+
+if TYPE_CHECKING:
+    from actors.cluster import Cluster, Node
 
 __all__ = ["Client", "Server"]
 
@@ -197,6 +199,8 @@ class Server(Proxy):
         if expected is not None:
             check_positive(expected, "expected")
         if self._cluster is None:
+            from actors.cluster import Node
+
             return [Node("", self._actor.local_address, len(self._actor.clients))]
         return self._cluster.nodes(seconds, expected)
 

@@ -6,17 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from actors import topics
 from actors.binding import listen_stream, listen_unix
 from actors.callbacks import Callbacks
-from actors.cluster import Cluster, check_cluster
 from actors.errors import BusError
-from actors.http import HANDSHAKE_TIMEOUT, PING_INTERVAL, PING_TIMEOUT, Answer, Request
 from actors.message import Message, Sendable
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.outbox import MAX_MESSAGES as OUTBOX_MESSAGES
 from actors.server import MAX_CLIENTS, ServerActor
 from actors.server import MAX_SIZE as SERVER_MAX_SIZE
+from actors.silence import HANDSHAKE_TIMEOUT, PING_INTERVAL, PING_TIMEOUT
 from actors.stream import STALL_TIMEOUT
 from actors.waiting import check_timeout
 from bus.arguments import (
@@ -29,6 +27,7 @@ from bus.arguments import (
     check_duration,
     check_framing,
     check_liveness,
+    check_pings,
     check_positive,
     check_rate,
     check_tls,
@@ -37,12 +36,14 @@ from bus.arguments import (
 )
 from bus.endpoints import parse
 from bus.server import Client, Server
-from bus.websocket import Route, check_pings, make_door
+from bus.websocket import Route, make_door
 
 if TYPE_CHECKING:
     import ssl
 
     from actors.certificates import Path
+    from actors.cluster import Cluster
+    from actors.http import Answer, Request
 
 __all__ = ["serve"]
 
@@ -169,7 +170,7 @@ def serve(
     check_liveness(endpoint.scheme, framing_, heartbeat, user_timeout)
     if endpoint.scheme == "unix" and max_clients_per_address != MAX_CLIENTS:
         raise ValueError("max_clients_per_address is for servers with addresses; who comes to a Unix socket has none: use max_clients")
-    join = None if cluster is None else partial(Cluster, check_cluster(cluster), engine=topics.current())
+    join = None if cluster is None else _joining(cluster)
     home = object()
     door = None
     if websocket:
@@ -214,3 +215,12 @@ def serve(
         heartbeat=heartbeat,
         **options,
     )
+
+
+def _joining(cluster: str) -> Callable[[ServerActor], Cluster]:
+    """What makes a server a node of the cluster of that name."""
+    import bus.opening  # noqa: F401  # what makes the engine of topics, and ends it
+    from actors import topics
+    from actors.cluster import Cluster, check_cluster
+
+    return partial(Cluster, check_cluster(cluster), engine=topics.current())

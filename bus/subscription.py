@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Self, overload
+from typing import TYPE_CHECKING, Self, overload
 
 from actors.errors import Closed
-from actors.stats import Stats
 from actors.subscription import ResponderActor, TopicActor
 from actors.topics import TopicMessage
 from actors.waiting import deadline_after
 from bus.arguments import check_callable
 from bus.proxies import Proxy
+
+if TYPE_CHECKING:
+    from actors.stats import Stats
 
 __all__ = ["Responder", "Subscription"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from math import isfinite
 from time import monotonic
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import bus.opening  # noqa: F401  # what makes the engine of these topics, and ends it
 from actors import hosting, topics
 from actors.errors import NoResponders, ResponderFailed
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES
@@ -19,6 +19,9 @@ from actors.topics import ERROR, NO_HEADERS, SEND_TIMEOUT, TopicMessage, check_s
 from actors.waiting import check_timeout, sleep
 from bus.arguments import check_callable, check_choice, check_counts
 from bus.subscription import Responder, Subscription
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 __all__ = ["publish", "request", "respond", "subscribe"]
 
@@ -170,14 +173,10 @@ def _box(topic: str, queue: str | None, overflow: Overflow, limits: Mapping[str,
 
 
 def _durable(name: str | None, replay: Any, queue: str | None) -> Durable | None:
-    if isinstance(replay, datetime):
-        replay = replay.timestamp()
-    elif isinstance(replay, bool) or not isinstance(replay, (str, int, float)):
-        raise TypeError(f'replay must be "all", "new", seconds since the epoch or a datetime, not {type(replay).__name__}')
-    elif isinstance(replay, str):
+    if isinstance(replay, str):
         check_choice(replay, ("all", "new"), "replay")
-    elif not isfinite(replay):
-        raise ValueError(f"replay must be a time, not {replay!r}")
+    else:
+        replay = _time(replay)
     if name is None:
         return None
     try:
@@ -189,3 +188,16 @@ def _durable(name: str | None, replay: Any, queue: str | None) -> Durable | None
     if queue is not None:
         raise ValueError("queue and durable can't be given together: those who use one durable name share its messages")
     return Durable(name, replay)
+
+
+def _time(replay: Any) -> float:
+    """Seconds since the epoch."""
+    from datetime import datetime
+
+    if isinstance(replay, datetime):
+        return replay.timestamp()
+    if isinstance(replay, bool) or not isinstance(replay, (int, float)):
+        raise TypeError(f'replay must be "all", "new", seconds since the epoch or a datetime, not {type(replay).__name__}')
+    if not isfinite(replay):
+        raise ValueError(f"replay must be a time, not {replay!r}")
+    return replay

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from actors import crew, scope
 from actors.callbacks import Callbacks
 from actors.errors import Broken, BusError, Closed, PeerClosed
-from actors.http import Answer, Request
 from actors.lane import STARTING
 from actors.mailbox import Mailbox
 from actors.message import Message, Sendable, weigh
 from actors.reader import FULL
 from actors.stream import LINGER
 from actors.waiting import deadline_after
-from bus.arguments import check_callable, check_duration
+from bus.arguments import check_callable
 from bus.server import Client
 
 if TYPE_CHECKING:
+    from actors.http import Answer, Request
     from actors.wshandshake import Door, Guest
 
 __all__ = ["Route", "Session", "WebSocketClient", "make_door"]
@@ -181,6 +180,8 @@ class Session(WebSocketClient):
 
 def _is_session_handler(route: Any, path: str) -> bool:
     """Whether it takes a client alone, or a message and a client."""
+    import inspect
+
     try:
         signature = inspect.signature(route)
     except (TypeError, ValueError):
@@ -256,8 +257,3 @@ def check_origins(origins: Sequence[str]) -> None:
     for origin in origins:
         if not isinstance(origin, str) or not ORIGIN.fullmatch(origin):
             raise ValueError(f"an origin is like 'https://page.example', in lower case and without a path, or '*', not {origin!r}")
-
-
-def check_pings(ping_interval: float | None, ping_timeout: float | None) -> None:
-    for value, name in ((ping_interval, "ping_interval"), (ping_timeout, "ping_timeout")):
-        check_duration(value, name)

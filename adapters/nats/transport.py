@@ -26,8 +26,9 @@ from typing import Any, TypeVar
 
 from actors.answer import Answer
 from actors.errors import Broken, BusError, Closed, NotSent
+from actors.hosting import BEFORE_FORK
 from actors.telling import OnState
-from actors.topics import BEFORE_FORK, MAX_PAYLOAD
+from actors.topics import MAX_PAYLOAD
 from actors.waiting import current, remaining
 from adapters.nats.interest import Ask, Interest
 from adapters.nats.loop import Loop
