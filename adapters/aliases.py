@@ -11,16 +11,16 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 __all__ = ["install", "offer"]
 
 NAMES = ("scriptling", "daystar_api", "hs")
 
 
-class _Alias(Loader):
+class _Alias:  # no importlib.abc.Loader: that module would cost every start of a script some milliseconds
     """Loads `scriptling.x` by importing `adapters.scriptling.x`."""
 
     def __init__(self, real: str) -> None:
@@ -38,7 +38,7 @@ class _Alias(Loader):
         module.__spec__ = self._spec
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     """Answers for the dialects' names, unless a real package bears one; for those in `forced` in any case."""
 
     def __init__(self) -> None:
@@ -57,7 +57,8 @@ class _Finder(MetaPathFinder):
         real = importlib.util.find_spec(f"adapters.{fullname}")
         if real is None:
             return None
-        return ModuleSpec(fullname, _Alias(real.name), origin=real.origin, is_package=real.submodule_search_locations is not None)
+        loader: Any = _Alias(real.name)
+        return ModuleSpec(fullname, loader, origin=real.origin, is_package=real.submodule_search_locations is not None)
 
 
 _finder = _Finder()

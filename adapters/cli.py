@@ -40,7 +40,7 @@ def _run(given: list[str]) -> int:
     if "--" in given:
         at = given.index("--")
         given, arguments = given[:at], given[at + 1 :]
-    parser = _parser()
+    parser = _parser(given[:1] == ["run"])
     wanted, unknown = parser.parse_known_args(given)
     if unknown:
         parser.error(f"unknown: {' '.join(unknown)} (arguments for the scripts go behind --)")
@@ -56,16 +56,13 @@ def _run(given: list[str]) -> int:
             parser.error(problem)
     from adapters.runner import run
     from bus.endpoints import split_address
-    from bus.websocket import check_origins
 
     try:
         split_address(wanted.listen)
     except ValueError as error:
         parser.error(f"--listen: {error}")
-    try:
-        check_origins(wanted.origin or ())
-    except ValueError as error:
-        parser.error(f"--origin: {error}")
+    if wanted.origin is not None:
+        _check_origins(parser, wanted.origin)
     _open_bus(parser, wanted)
     try:
         return run(wanted.scripts, arguments, wanted.listen, wanted.origin)
@@ -73,7 +70,8 @@ def _run(given: list[str]) -> int:
         _leave_no_broken_pipe()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(running: bool) -> argparse.ArgumentParser:
+    """Without the other commands if it is `run`: they would cost it a few milliseconds, and are for help alone."""
     parser = argparse.ArgumentParser(
         prog="actorbus", description="Runs scripts that talk over the network, several of them in one process, and talks itself."
     )
@@ -107,8 +105,18 @@ def _parser() -> argparse.ArgumentParser:
         "what carries the topics, such as nats://127.0.0.1:4222, so that scripts of several processes share them (default: the "
         "environment's ACTORBUS_URL, or else nothing: they reach the scripts of this process)",
     )
-    options.add_commands(commands)
+    if not running:
+        options.add_commands(commands)
     return parser
+
+
+def _check_origins(parser: argparse.ArgumentParser, origins: list[str]) -> None:
+    from bus.websocket import check_origins
+
+    try:
+        check_origins(origins)
+    except ValueError as error:
+        parser.error(f"--origin: {error}")
 
 
 def _open_bus(parser: argparse.ArgumentParser, wanted: argparse.Namespace) -> None:

@@ -7,17 +7,25 @@ still starts: as with a refused connection, the order does not matter.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import TYPE_CHECKING
 
-import bus
 from actors import scope
 from actors.scope import Scope
-from adapters.scriptling.runtime import http
-from adapters.scriptling.runtime.serving import Table, look_up, serve_table
+
+if TYPE_CHECKING:
+    import bus
+    from adapters.scriptling.runtime.serving import Table
 
 __all__ = ["Routes"]
+
+
+def _nobody_has_any() -> bool:
+    """Who registers a route has imported what keeps it. Most scripts do not, and should not wait for that."""
+    return "adapters.scriptling.runtime.http" not in sys.modules
 
 
 class _Served:
@@ -57,6 +65,11 @@ class Routes:
     def returned(self, owner: Scope) -> None:
         """The script's code has returned, and this is its thread. Raises SystemExit that says why its routes cannot be served."""
         try:
+            if _nobody_has_any():
+                return
+            from adapters.scriptling.runtime import http
+            from adapters.scriptling.runtime.serving import look_up
+
             if any(route.owner is owner and route.served for route in http.routes()):
                 return  # it has called `runtime.serve`, and looks after them itself
             added = look_up([owner])
@@ -77,10 +90,16 @@ class Routes:
             self._changed.notify_all()
 
     def forget(self) -> None:
+        if _nobody_has_any():
+            return
+        from adapters.scriptling.runtime import http
+
         for owner in self._owners:
             http.forget(owner)
 
     def _start(self) -> bus.Server:
+        from adapters.scriptling.runtime.serving import serve_table
+
         previous = scope.enter(None)
         try:
             return serve_table(self._address, self._table, origins=self._origins, on_request=self._wait_for_its_path)

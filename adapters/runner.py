@@ -14,16 +14,13 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-import bus
-from actors import connecting, topics
+from actors import connecting, hosting
 from actors.scope import Scope
 from adapters import aliases, mains, output, siblings
 from adapters.routes import Routes
 from adapters.script import STOPPED, Script
-from adapters.scriptling.runtime.serving import ADDRESS
 from adapters.stopping import Stopping, interruptible_sleep
 from adapters.threads import Threads
-from bus.opening import VARIABLE
 
 __all__ = ["run"]
 
@@ -34,7 +31,7 @@ FORGIVE_REFUSALS = 5.0
 SHUTDOWN = 5.0  # as a close lingers: what the scripts left open is flushed that long
 
 
-def run(paths: Sequence[str], arguments: Sequence[str] = (), listen: str = ADDRESS, origins: Sequence[str] | None = None) -> int:
+def run(paths: Sequence[str], arguments: Sequence[str], listen: str, origins: Sequence[str] | None) -> int:
     """Run these scripts to their end, and serve on `listen` the routes that they register, also to pages from `origins`. The worst of their
     exit statuses; 130 or 143 where a signal ended one.
 
@@ -54,7 +51,9 @@ def run(paths: Sequence[str], arguments: Sequence[str] = (), listen: str = ADDRE
         shared.enter_context(siblings.found({script.scope: script.directory for script in scripts}))
         aliases.offer()
         output.legible()
-        if alone is None or topics.engine is not None or os.environ.get(VARIABLE):  # others may be started elsewhere
+        if alone is None or topics_go_elsewhere():
+            from actors import topics
+
             topics.forgive_silence(FORGIVE_REFUSALS)
         if alone is not None:
             shared.enter_context(mains.alone(alone.main))
@@ -66,11 +65,17 @@ def run(paths: Sequence[str], arguments: Sequence[str] = (), listen: str = ADDRE
             shared.enter_context(mains.side_by_side({script.scope: script.main for script in scripts}))
             run_side_by_side(scripts)
         stopping.over()
-        bus.shutdown(SHUTDOWN)
+        hosting.shutdown(SHUTDOWN)
         stopped = 128 + stopping.signal if stopping.signal else STOPPED
         status = max(stopped if script.status == STOPPED else script.status for script in scripts)
         stopping.leave(status)
         return status
+
+
+def topics_go_elsewhere() -> bool:
+    """To scripts that may be started only now."""
+    topics = sys.modules.get("actors.topics")  # `--bus` has loaded it; a script that has no use for topics should not wait for that
+    return bool(os.environ.get("ACTORBUS_URL")) or (topics is not None and topics.engine is not None)
 
 
 def run_side_by_side(scripts: Sequence[Script]) -> None:

@@ -13,7 +13,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
@@ -23,7 +22,7 @@ from actors.scope import Scope
 __all__ = ["found"]
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     """Searches the directory of the script that asks, and then `sys.path`: what Python does for a script alone."""
 
     def __init__(self, directories: Mapping[Scope, str]) -> None:

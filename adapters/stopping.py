@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-import ctypes
 import operator
 import os
 import signal
@@ -34,12 +33,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, SupportsIndex
 
-import bus
 from actors import hosting, waiting
-from actors.answer import Answer
-from actors.server import ServerActor
-from actors.subjects import is_reserved
-from actors.subscription import ResponderActor
 from adapters.script import Script
 
 __all__ = ["Stopping", "interruptible_sleep"]
@@ -157,7 +151,7 @@ class Stopping:
             _raise_asynchronously(ident)
         if self._over.wait(max(0.0, began + GRACE - time.monotonic())):
             return
-        bus.shutdown(FLUSH)
+        hosting.shutdown(FLUSH)
         os._exit(128 + self.signal)
 
     def _repeat(self) -> None:
@@ -183,11 +177,14 @@ def _drain() -> None:
 
     Responders come last, because what a server has begun may ask them. Those of the engine's own topics are servers' ears.
     """
+    from actors.subjects import is_reserved
+
     deadline = time.monotonic() + DRAIN
-    overs: list[Answer[Any]] = [actor.drain(DRAIN, None) for actor in hosting.live_actors() if isinstance(actor, ServerActor)]
-    for over in overs:
+    servers: list[Any] = [actor for actor in hosting.live_actors() if hosting.is_a(actor, "ServerActor")]
+    for over in [server.drain(DRAIN, None) for server in servers]:
         over.wait(deadline)
-    responders = [actor for actor in hosting.live_actors() if isinstance(actor, ResponderActor) and not is_reserved(actor.mailbox.topic)]
+    answering: list[Any] = [actor for actor in hosting.live_actors() if hosting.is_a(actor, "ResponderActor")]
+    responders = [responder for responder in answering if not is_reserved(responder.mailbox.topic)]
     for responder in responders:
         responder.drain(deadline)
     for responder in responders:
@@ -210,6 +207,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def _raise_asynchronously(thread: int) -> None:
+    import ctypes
+
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
 
 
