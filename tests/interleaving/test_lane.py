@@ -204,8 +204,9 @@ def play(
 
 
 @pytest.mark.parametrize("slow", [False, True])
-def test_callbacks_come_one_by_one_and_in_order(slow: bool) -> None:
-    play(says("one", "two", slow=slow), [Client.run_loop, Client.run_spare], Client.check_all)
+@pytest.mark.parametrize("preemptions", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_callbacks_come_one_by_one_and_in_order(slow: bool, preemptions: int) -> None:
+    play(says("one", "two", slow=slow), [Client.run_loop, Client.run_spare], Client.check_all, preemptions=preemptions)
 
 
 @pytest.mark.slow
@@ -225,14 +226,15 @@ def test_a_close_beside_the_peers_leaving_is_one_disconnect(slow: bool) -> None:
     play(says(slow=slow), [Client.run_loop, Client.run_spare, Client.close], preemptions=1)
 
 
-def test_a_drain_is_through_once_all_that_was_read_is_handled() -> None:
+@pytest.mark.parametrize("preemptions", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_drain_is_through_once_all_that_was_read_is_handled(preemptions: int) -> None:
     told: set[int] = set()
 
     def check(client: Client) -> None:
         client.check_order()
         told.add(client.quiets)
 
-    play(says("one", "two", slow=True), [Client.run_loop, Client.run_spare, Client.drain], check, preemptions=1)
+    play(says("one", "two", slow=True), [Client.run_loop, Client.run_spare, Client.drain], check, preemptions=preemptions)
     assert told == {0, 1}, "at most once; not at all when it was gone before"
 
 

@@ -119,11 +119,13 @@ def test_one_taker_gets_everything_in_order() -> None:
     play(Desk, [lambda desk: desk.take(3), put_one_then_two], check)
 
 
-def test_two_takers_share_without_losing_or_doubling() -> None:
+@pytest.mark.parametrize("preemptions", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_two_takers_share_without_losing_or_doubling(preemptions: int) -> None:
     play(
         Desk,
         [lambda desk: desk.take(2), lambda desk: desk.take(1), put_one_then_two],
         lambda desk: desk.check_each_once(1, 2, 3),
+        preemptions=preemptions,
     )
 
 
@@ -159,12 +161,14 @@ def test_a_get_never_times_out_on_what_was_there_before_it_began() -> None:
 
 
 @pytest.mark.skipif(not OPCODES_REPORTED, reason="opcodes cannot be relied on")
-def test_every_order_holds_between_opcodes_too() -> None:
+@pytest.mark.parametrize("preemptions", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_every_order_holds_between_opcodes_too(preemptions: int) -> None:
     play(
         Desk,
         [lambda desk: desk.take(1, 1), lambda desk: desk.put(1)],
         lambda desk: desk.check_each_once(1),
         opcodes=True,
+        preemptions=preemptions,
     )
 
 
@@ -229,7 +233,8 @@ def test_two_takers_resume_the_reader_loop_once_per_pause() -> None:
     play(Stream, [read, lambda desk: desk.take(2), lambda desk: desk.take(3)], check)
 
 
-def test_the_reader_loop_is_paused_again_when_it_fills_the_mailbox_again() -> None:
+@pytest.mark.parametrize("preemptions", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_the_reader_loop_is_paused_again_when_it_fills_the_mailbox_again(preemptions: int) -> None:
     pauses: set[int] = set()
 
     def check(stream: Desk) -> None:
@@ -241,11 +246,12 @@ def test_the_reader_loop_is_paused_again_when_it_fills_the_mailbox_again() -> No
         assert isinstance(stream, Stream)
         stream.read([1, 2, 3, 4], [5, 6, 7])
 
-    play(Stream, [read, lambda desk: desk.take(7)], check)
+    play(Stream, [read, lambda desk: desk.take(7)], check, preemptions=preemptions)
     assert pauses == {0, 1, 2}  # none when it is emptied while it is being filled
 
 
-def test_a_lossy_mailbox_counts_what_goes() -> None:
+@pytest.mark.parametrize("preemptions", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_lossy_mailbox_counts_what_goes(preemptions: int) -> None:
     def check(desk: Desk) -> None:
         lost = desk.mailbox.lost
         everything = desk.taken() + desk.rest()
@@ -258,7 +264,7 @@ def test_a_lossy_mailbox_counts_what_goes() -> None:
             desk.put(item)
         desk.put(3, 4, 5)
 
-    play(lambda: Desk(max_items=2, lossy=True), [put, lambda desk: desk.take(2, 1)], check)
+    play(lambda: Desk(max_items=2, lossy=True), [put, lambda desk: desk.take(2, 1)], check, preemptions=preemptions)
 
 
 # --- the end ---
@@ -365,8 +371,10 @@ def test_a_thread_can_wait_for_two_mailboxes(timeout: float | None) -> None:
 
 
 @pytest.mark.parametrize("ending", [None, Mailbox.end, Mailbox.close])
+@pytest.mark.parametrize("preemptions", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_bell_rings_exactly_while_a_get_would_not_wait(
     ending: Callable[[Mailbox[int], BusError], bool] | None,
+    preemptions: int,
 ) -> None:
     def check(desk: Desk) -> None:
         bell = desk.mailbox._bell
@@ -386,7 +394,7 @@ def test_the_bell_rings_exactly_while_a_get_would_not_wait(
         except BusError:
             pass
 
-    play(Desk, [take, put_and_end, lambda desk: desk.mailbox.bell()], check)
+    play(Desk, [take, put_and_end, lambda desk: desk.mailbox.bell()], check, preemptions=preemptions)
 
 
 # --- Ctrl-C ---

@@ -170,11 +170,13 @@ def test_frames_of_two_senders_never_interleave() -> None:
     play(setup, [lambda wire: wire.send(b"aaa", b"bbbb"), lambda wire: wire.send(b"ccc", b"ddd")], Wire.check_settled)
 
 
-def test_what_the_kernel_does_not_take_the_reader_thread_writes_on() -> None:
-    play(full, [lambda wire: wire.send(b"aaaa", b"bbb"), lambda wire: wire.flush_until(1)], Wire.check_settled)
+@pytest.mark.parametrize("preemptions", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_what_the_kernel_does_not_take_the_reader_thread_writes_on(preemptions: int) -> None:
+    play(full, [lambda wire: wire.send(b"aaaa", b"bbb"), lambda wire: wire.flush_until(1)], Wire.check_settled, preemptions=preemptions)
 
 
-def test_two_senders_and_the_reader_thread_keep_frames_whole() -> None:
+@pytest.mark.parametrize("preemptions", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_two_senders_and_the_reader_thread_keep_frames_whole(preemptions: int) -> None:
     play(
         full,
         [
@@ -183,10 +185,12 @@ def test_two_senders_and_the_reader_thread_keep_frames_whole() -> None:
             lambda wire: wire.flush_until(2),
         ],
         Wire.check_settled,
+        preemptions=preemptions,
     )
 
 
-def test_a_sender_over_the_bound_is_woken_when_there_is_room() -> None:
+@pytest.mark.parametrize("preemptions", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_sender_over_the_bound_is_woken_when_there_is_room(preemptions: int) -> None:
     def check(wire: Wire) -> None:
         wire.check_settled()
         assert [frame[:1] for frame in wire.sent] == [b"a", b"b"]
@@ -195,6 +199,7 @@ def test_a_sender_over_the_bound_is_woken_when_there_is_room() -> None:
         full,
         [lambda wire: wire.send(b"aaaaaa", b"bbbbbb"), lambda wire: wire.flush_until(1)],
         check,
+        preemptions=preemptions,
     )
 
 
@@ -266,7 +271,8 @@ def test_an_offer_beside_a_waiting_sender_is_taken_whole_or_skipped() -> None:
     )
 
 
-def test_congestion_is_followed_by_drained() -> None:
+@pytest.mark.parametrize("preemptions", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_congestion_is_followed_by_drained(preemptions: int) -> None:
     """A callback's replies rely on it: their client is not read while congested, and again once `drained` is called."""
 
     def force(wire: Wire) -> None:
@@ -282,7 +288,7 @@ def test_congestion_is_followed_by_drained() -> None:
         wire.check_settled()
         assert wire.drained >= 0
 
-    play(full, [force, lambda wire: wire.flush_until(1)], check)
+    play(full, [force, lambda wire: wire.flush_until(1)], check, preemptions=preemptions)
 
 
 # --- the end ---

@@ -243,13 +243,14 @@ def two_scripts() -> Line:
         pytest.param(lambda line: line.receive(1, 0), id="poll", marks=pytest.mark.slow),
     ],
 )
-def test_a_borrower_that_goes_away_leaves_the_socket_to_the_next_script(use: Callable[[Line], object]) -> None:
+@pytest.mark.parametrize("preemptions", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_borrower_that_goes_away_leaves_the_socket_to_the_next_script(use: Callable[[Line], object], preemptions: int) -> None:
     def borrower(line: Line) -> None:
         borrow(line)
         use(line)
         arrive_late(line)
 
-    play(two_scripts, [Line.run_loop, borrower, receive_one], lambda line: line.check_each_once(b"1"), preemptions=1)
+    play(two_scripts, [Line.run_loop, borrower, receive_one], lambda line: line.check_each_once(b"1"), preemptions=preemptions)
 
 
 @pytest.mark.slow
