@@ -600,6 +600,7 @@ def test_a_negative_time_is_now(script: Script) -> None:
 # --- many ---
 
 
+@pytest.mark.slow
 def test_100_000_datagrams_are_delivered_or_counted(script: Script, peer: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "actorbus.hs")
     count = 0

@@ -79,7 +79,7 @@ def open_peers(server: bus.Server, count: int, stack: ExitStack) -> list[Peer]:
 
 @pytest.mark.parametrize(
     ("count", "mode"),
-    [(1000, {}), (1000, {"threads": 2}), (200, {"threads": "own"})],
+    [(1000, {}), pytest.param(1000, {"threads": 2}, marks=pytest.mark.slow), (200, {"threads": "own"})],
     ids=["default", "threads=2", "threads=own"],
 )
 def test_a_thousand_at_once_and_five_that_block(
@@ -114,6 +114,7 @@ def test_a_thousand_at_once_and_five_that_block(
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
 
+@pytest.mark.slow
 def test_a_thousand_with_serial_callbacks(descriptors: None, all_returns: Callable[[], None]) -> None:
     """One callback at a time: one that blocks holds up all the others', and nobody's connection or broadcast."""
     count = 1000
@@ -139,6 +140,7 @@ def test_a_thousand_with_serial_callbacks(descriptors: None, all_returns: Callab
     assert next(gate.connects) == next(gate.disconnects) == count
 
 
+@pytest.mark.slow
 def test_a_thousand_connections_of_ours(descriptors: None, all_returns: Callable[[], None]) -> None:
     """Both ends in one process, on one reader thread, and a script that reads them one after the other."""
     count = 1000
@@ -161,6 +163,7 @@ def test_a_thousand_connections_of_ours(descriptors: None, all_returns: Callable
                 assert conn.receive().text == "tick"
 
 
+@pytest.mark.slow
 def test_stopping_parts_from_a_thousand_at_once(descriptors: None, all_returns: Callable[[], None]) -> None:
     reasons: list[bus.BusError] = []
     server = bus.serve(

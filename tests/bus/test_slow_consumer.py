@@ -70,6 +70,7 @@ print(received, same, most_waiting * SIZE, max(memory) - memory[len(memory) // 1
 """
 
 
+@pytest.mark.slow
 def test_two_hundred_megabytes_through_a_mailbox_of_one() -> None:
     done = subprocess.run(
         [sys.executable, "-c", CONSUMER],
@@ -123,7 +124,11 @@ def stand_still(progress: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("total", "size"), [(50 * MEGABYTE, 1024), (200 * MEGABYTE, 3 * MEGABYTE)], ids=["1 KiB each", "3 MiB each, more than the mailbox"]
+    ("total", "size"),
+    [
+        pytest.param(50 * MEGABYTE, 1024, id="1 KiB each"),
+        pytest.param(200 * MEGABYTE, 3 * MEGABYTE, id="3 MiB each, more than the mailbox", marks=pytest.mark.slow),
+    ],
 )
 def test_a_script_that_pauses_finds_everything_and_holds_little(total: int, size: int) -> None:
     sent, received = hashlib.blake2b(), hashlib.blake2b()
@@ -156,6 +161,7 @@ def test_a_script_that_pauses_finds_everything_and_holds_little(total: int, size
     assert memory.grown < FLAT + 8 * size, f"{memory.grown / MEGABYTE:.1f} MiB more"
 
 
+@pytest.mark.slow
 def test_two_hundred_megabytes_to_a_slow_reader_through_an_outbox_of_one() -> None:
     sent, received = hashlib.blake2b(), hashlib.blake2b()
     with pair(outbox_bytes=MEGABYTE, receive_buffer=65_536) as (conn, peer):

@@ -23,7 +23,7 @@ Data: TypeAlias = "str | bytes"
 Ended: TypeAlias = "tuple[int | None, str]"  # code and reason of the other side's close frame
 
 MAX_SIZE = 16 * 1024 * 1024
-SIZES = [0, 1, 125, 126, 65_535, 65_536, 1_000_000, 10_000_000]
+SIZES = [0, 1, 125, 126, 65_535, 65_536, 1_000_000]
 PLEASE_CLOSE = "please close"
 CODE, REASON = 4321, "até amanhã"
 
@@ -291,6 +291,7 @@ ServerMaker: TypeAlias = Callable[[bool], AbstractContextManager[Server]]
 
 every_client = pytest.mark.parametrize("their_client", [websockets_client, websocket_client_client, aiohttp_client])
 every_server = pytest.mark.parametrize("their_server", [websockets_server, aiohttp_server])
+every_size = pytest.mark.parametrize("sizes", [SIZES, pytest.param([10_000_000], marks=pytest.mark.slow)], ids=["small", "large"])
 with_and_without = pytest.mark.parametrize("compression", [False, True], ids=["plain", "compressed"])
 
 
@@ -299,21 +300,23 @@ def echo(message: bus.Message, client: bus.WebSocketClient) -> bus.Message:
 
 
 @with_and_without
+@every_size
 @every_client
-def test_our_server_answers_their_client(their_client: ClientMaker, compression: bool) -> None:
+def test_our_server_answers_their_client(their_client: ClientMaker, compression: bool, sizes: list[int]) -> None:
     with bus.serve("ws://127.0.0.1:0", echo, max_size=MAX_SIZE, compression=compression) as server:
         with their_client(f"ws://{server.address}/", compression) as client:
-            for size in SIZES:
+            for size in sizes:
                 for data in (text_of(size), binary_of(size)):
                     client.send(data)
                     assert client.receive() == data, size
 
 
 @with_and_without
+@every_size
 @every_server
-def test_their_server_answers_our_client(their_server: ServerMaker, compression: bool) -> None:
+def test_their_server_answers_our_client(their_server: ServerMaker, compression: bool, sizes: list[int]) -> None:
     with their_server(compression) as server, bus.connect(server.url, timeout=WAIT, max_size=MAX_SIZE, compression=compression) as conn:
-        for size in SIZES:
+        for size in sizes:
             for data in (text_of(size), binary_of(size)):
                 conn.send(data)
                 message = conn.receive(timeout=WAIT)

@@ -330,6 +330,7 @@ def test_after_a_close_nothing_comes_and_receive_says_so() -> None:
     assert "closed" in repr(sub)
 
 
+@pytest.mark.slow
 def test_subscribing_and_leaving_while_messages_fly() -> None:
     stop = threading.Event()
 
@@ -355,6 +356,7 @@ def test_subscribing_and_leaving_while_messages_fly() -> None:
         assert texts(all_along)
 
 
+@pytest.mark.slow
 def test_a_thousand_subscribers() -> None:
     with ExitStack() as stack:
         subs = [stack.enter_context(bus.subscribe("crowd.*" if number % 2 else "crowd.here")) for number in range(1000)]
