@@ -105,7 +105,6 @@ def test_every_module_that_scripts_import_has_a_stub() -> None:
     assert imported <= {original(name) for name in FILES}
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("mypy") is None, reason="mypy is not installed (it comes with the extra 'dev')")
 def test_mypy_follows_the_original_names(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
