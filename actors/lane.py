@@ -39,7 +39,8 @@ __all__ = ["STARTING", "Lane"]
 log = logging.getLogger("actorbus.server")
 
 QUICK = 0.005  # seconds; a client is slow no longer after QUICK_STREAK turns this quick
-QUICK_STREAK = 50
+QUICK_STREAK = 5  # doubled each time that it was slow again soon after
+LONGEST_STREAK = 160
 STARTING = 0  # what a lane's `handling` is until the thread is known
 
 
@@ -83,6 +84,8 @@ class Lane(StreamReader):
         "_quick",
         "_scope",
         "_serial",
+        "_streak",
+        "_trusted",
         "_unseen",
         "_when_finished",
         "actor",
@@ -128,6 +131,8 @@ class Lane(StreamReader):
         self._serial = serial
         self._apart = False  # drained on a thread that does not have the baton
         self._quick = 0
+        self._streak = QUICK_STREAK
+        self._trusted = -LONGEST_STREAK * 2  # messages that had come when it was slow no longer
         self._met = False  # so that `disconnected` is not told of one that `connected` never saw
         self._muted = False  # a callback raised, or we closed: no message is handed out any more
         self._finished = False  # the last callback has run
@@ -308,12 +313,15 @@ class Lane(StreamReader):
             self._quick = 0
         else:
             self._quick += 1
-            if self._quick >= QUICK_STREAK:
+            if self._quick >= self._streak:
                 self.slow = False
+                self._trusted = self.messages_in
         self.thread.call_soon(self._finish)
 
     def detach(self) -> None:
         self._apart = self._inside = True
+        again = self.messages_in - self._trusted < 2 * self._streak
+        self._streak = min(LONGEST_STREAK, 2 * self._streak) if again else QUICK_STREAK
         self.slow = True
         self._quick = 0
         self.shut(SERVING)

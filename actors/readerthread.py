@@ -91,6 +91,7 @@ class ReaderThread:
         self._ident = 0
         self._lane: Lane | None = None
         self._since = 0.0
+        self.patience = 1.0  # what of the keeper's is left
         self._serves = 0
         self._serves_seen = 0
         self.stopped = Event()
@@ -274,8 +275,11 @@ class ReaderThread:
     def check(self, now: float) -> bool:
         """For the keeper: whether callbacks run here. Takes the baton from one that has not come back in time."""
         lane, since = self._lane, self._since
-        if lane is not None and now - since >= keeper.PATIENCE:
+        if lane is not None and now - since >= keeper.PATIENCE * self.patience:
+            self.patience = keeper.less(self.patience)
             self.take_over(lane)
+        else:
+            self.patience = keeper.more(self.patience)
         busy = lane is not None or self._serves != self._serves_seen
         self._serves_seen = self._serves
         return busy

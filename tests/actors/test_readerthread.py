@@ -653,6 +653,63 @@ def test_a_slow_client_is_served_apart_until_it_has_been_quick_for_a_while(serve
     assert served.threads["back"][-1] is reader
 
 
+def test_a_client_that_is_slow_again_soon_after_is_served_apart_for_longer(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "QUICK", BOUND)
+    monkeypatch.setattr(keeper, "PATIENCE", 1e9)
+    slow = served.connect()
+
+    def be_slow() -> int:
+        """It is; after how many quick turns it is served on the reader thread again."""
+        on_loop(loop, lane.detach)
+        on_loop(loop, lane._finish)
+        turns = 0
+        while lane.slow:
+            served.ask(slow, "quick")
+            until(lambda: not lane.running)  # the answer comes before its turn is over
+            turns += 1
+        return turns
+
+    served.ask(slow, "first")
+    loop = served.server._actor.loop
+    lane: Any = next(iter(served.server._actor.clients)).lane
+    once = lane_module.QUICK_STREAK
+    assert [be_slow(), be_slow(), be_slow()] == [once, 2 * once, 4 * once]
+    for _ in range(8 * once):
+        served.ask(slow, "quick for long")
+    until(lambda: not lane.running)
+    assert be_slow() == once
+
+
+def test_patience_shrinks_with_each_slow_callback_and_comes_back_by_and_by() -> None:
+    patience = 1.0
+    for _ in range(10):
+        patience = keeper.less(patience)
+    assert patience == keeper.LEAST
+    looks = 0
+    while patience < 1.0:
+        patience = keeper.more(patience)
+        looks += 1
+    assert 50 < looks < 100
+    assert keeper.more(1.0) == 1.0
+
+
+def test_a_loop_is_left_sooner_by_who_has_held_it_up_before() -> None:
+    loop = ReaderThread()  # without a thread: the keeper does not know it
+    now = monotonic()
+    taken: list[object] = []
+    loop._since, loop._lane = now - keeper.PATIENCE / 2, object()  # type: ignore[assignment]
+    loop.take_over = taken.append  # type: ignore[method-assign, assignment]
+    try:
+        loop.check(now)
+        assert taken == []
+        loop.patience = 0.25
+        loop.check(now)
+        assert taken == [loop._lane]
+        assert loop.patience == 0.125
+    finally:
+        loop.discard()
+
+
 def test_callbacks_of_one_client_never_overlap_while_the_baton_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "PATIENCE", 0.0)
     inside: dict[str, int] = {}
