@@ -5,10 +5,10 @@ Guarantees
   the object, not in the thread, so nothing is lost with the change.
 - An exception of any kind costs the reader, the task or the timer that it strikes, never the loop.
 - A reader gets one turn of bounded size per poll, so that nobody starves.
-- While a callback runs here, the keeper watches the clock; if it has not come back after 20 ms, or is about to block in one of our own
-  calls, a spare thread takes the baton and goes on with the same poller. The busy client stays with the old thread, its socket unpolled,
-  until the callback returns. So a callback that is quick costs no change of threads, and one that is slow delays its neighbours once,
-  briefly.
+- While a callback runs here, the keeper watches the clock; if it has not come back after 20 ms (sooner, where many do not), or is about to
+  block in one of our own calls, a spare thread takes the baton and goes on with the same poller. The busy client stays with the old thread,
+  its socket unpolled, until the callback returns. So a callback that is quick costs no change of threads, and one that is slow delays its
+  neighbours once, briefly.
 
 `call_soon` and `call_later_threadsafe` may be called from any thread; everything else that is public runs on the thread with the baton,
 except `register` and `modify`, which are called with the reader's mutex. `_lock` owns `_token` and `_lane`'s end; the thread with the baton
