@@ -53,6 +53,7 @@ REQUIRED_INSIDES = (
 PING_SECONDS = 10  # two that are not answered, and the connection is lost: nothing else finds a server that hangs, or a cut cable
 CLOSE_SECONDS = 1.0  # its socket is closed before; what asyncio thinks of that is not waited for longer
 FLUSH_SECONDS = 3600  # longer than any wait; a server that hangs is found by pings
+CANCEL_SECONDS = 0.05
 WINDOW_BYTES = 128 * 1024  # twice as much may be on its way to the server: that is what a lost connection costs
 PENDING_BYTES = 256 * 1024  # that nats-py holds before it waits for the socket; what is over it waits in our own queue, which is bounded
 
@@ -145,8 +146,11 @@ class Wire(Client):
         return super()._connect_command()
 
     async def _give_up(self, connecting: asyncio.Task[None]) -> None:
-        connecting.cancel()
-        await asyncio.gather(connecting, return_exceptions=True)
+        # More than once: a cancellation that comes as the connection does is lost in asyncio.wait_for (before Python 3.12).
+        while not connecting.done():
+            connecting.cancel()
+            await asyncio.wait({connecting}, timeout=CANCEL_SECONDS)
+        connecting.cancelled() or connecting.exception()  # looked at: asyncio need not tell that nobody did
         if self.is_connected:
             await self.close()
         elif self._loop.connection is not None:
