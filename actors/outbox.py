@@ -55,8 +55,8 @@ class Outbox:
         "_max_bytes",
         "_max_messages",
         "_queue",
+        "_send",
         "_size",
-        "_sock",
         "_waiters",
         "bytes",
         "congested",
@@ -77,7 +77,7 @@ class Outbox:
         max_messages: int = MAX_MESSAGES,
     ) -> None:
         self._lock = Lock()
-        self._sock = sock
+        self._send = sock.send
         self._address = address
         self._backlog = backlog
         self._failed = failed
@@ -113,12 +113,14 @@ class Outbox:
         """Held while the socket is written to. Whoever closes the descriptor holds it, too."""
         return self._lock
 
-    def try_send(self, frame: bytes) -> bool:
-        """Take the frame if the outbox is empty: the short way of nearly every `send`. False: nothing was done, take the long way."""
+    def try_send(self, frame: bytes) -> Literal["taken", "queued"] | None:
+        """Take the frame if the outbox is empty: the short way of nearly every `send`, and of a broadcast. "taken": the kernel has all of
+        it; None: nothing was done, take the long way. Raises the reason of the end if that came meanwhile, and the frame is lost.
+        """
         size = len(frame)
         with self._lock:
             if self._size or self.ended is not None:
-                return False
+                return None
             current = self._current
             # Stores, one call that writes and keeps the account, stores: as in `_push`.
             current[:] = (frame,)
@@ -126,11 +128,11 @@ class Outbox:
             self.messages += 1
             self.bytes += size
             try:
-                current.extend(map(self._sock.send, (frame,)))
+                current.extend(map(self._send, (frame,)))
                 if current[1] == size:
                     del current[:]
                     self._size = 0
-                    return True
+                    return "taken"
             except OSError:
                 pass  # full or broken: `_push` meets it again, and knows what to do
             except BaseException:
@@ -141,10 +143,12 @@ class Outbox:
             except BaseException:
                 self._ask()
                 raise
+            if not self._size:
+                return "taken"
             if self._full():
                 self.congested = True
         self._taken()
-        return True
+        return "queued"
 
     def send(self, frame: bytes, deadline: float | None) -> None:
         """Take the frame, waiting for room until the deadline. Raises NotSent, or the reason of the end."""
@@ -214,7 +218,7 @@ class Outbox:
                 return
             # No signal reaches a callback's thread, so the short way may do in two steps what `_push` does in one.
             try:
-                taken = self._sock.send(frame)
+                taken = self._send(frame)
             except OSError:
                 taken = 0
             self.messages += 1
@@ -292,7 +296,7 @@ class Outbox:
                 if not current:
                     self._join_next()
                 if len(current) == 1:
-                    current.extend(map(self._sock.send, current[:]))
+                    current.extend(map(self._send, current[:]))
                 frame, taken = current
                 rest = memoryview(frame)[taken:] if taken < len(frame) else None
                 # Stores only from here on: the account of what the kernel took is settled at once.

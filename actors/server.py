@@ -237,9 +237,9 @@ class ServerActor(ListenerActor):
     def _framed(self, message: Sendable, payload: bytes) -> bytes:
         return self.framing.frame(payload)
 
-    def broadcast(self, frame: bytes, to: Iterable[StreamActor] | None) -> BroadcastReport:
-        """Give the same bytes to every client, or to those of `to`. Waits for nobody."""
-        report = offer_to_all(frame, self.clients, to, disconnect=self._overflow == "disconnect")
+    def broadcast(self, frame: bytes, to: Iterable[tuple[StreamActor, Any]] | None) -> BroadcastReport:
+        """Give the same bytes to every client, or to those of `to`, each with what callbacks know it by. Waits for nobody."""
+        report = offer_to_all(frame, self.clients.copy().items() if to is None else to, disconnect=self._overflow == "disconnect")
         if report.skipped:
             self.skipped += len(report.skipped)
             log.warning("a broadcast on %s skipped %d of %d clients", self.local_address, len(report.skipped), len(self.clients))

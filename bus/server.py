@@ -164,7 +164,7 @@ class Server(Proxy):
             raise ended.again()
         frame = self._actor.frame(message)
         if to is not None:
-            return self._actor.broadcast(frame, [self._own(client)._actor for client in to])
+            return self._actor.broadcast(frame, [(self._own(client)._actor, client) for client in to])
         if self._cluster is None:
             return self._actor.broadcast(frame, None)
         self._cluster.check(message)

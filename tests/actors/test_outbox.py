@@ -132,10 +132,11 @@ class Traffic(RuleBasedStateMachine):
     @rule(size=sizes.filter(lambda size: size < MAX))  # see test_a_short_send_that_fills_it_is_congestion_too
     def try_send(self, size: int) -> None:
         frame, empty = self.frame(size), not len(self.outbox)
-        took = self.outbox.try_send(frame)
-        assert took is empty
-        if took:
+        outcome = self.outbox.try_send(frame)
+        assert (outcome is not None) is empty
+        if outcome is not None:
             self.accepted.append(frame)
+            assert (outcome == "taken") is (not len(self.outbox))
 
     @rule(many=st.lists(sizes, max_size=6))
     def send_many(self, many: list[int]) -> None:
@@ -214,7 +215,7 @@ TestTraffic.settings = settings(max_examples=60, stateful_step_count=30)
 
 def test_what_the_kernel_takes_at_once_never_waits() -> None:
     wire = Wire(room=1 << 20)
-    assert wire.outbox.try_send(b"one")
+    assert wire.outbox.try_send(b"one") == "taken"
     wire.outbox.send(b"two", None)
     wire.outbox.send_many([b"three", b"four"], None)
     assert wire.outbox.offer(b"five") == "taken"
@@ -365,7 +366,7 @@ def test_a_callback_never_waits() -> None:
 
 def test_a_short_send_that_fills_it_is_congestion_too() -> None:
     wire = Wire(room=0)
-    assert wire.outbox.try_send(b"x" * MAX)
+    assert wire.outbox.try_send(b"x" * MAX) == "queued"
     assert wire.outbox.congested
 
 
@@ -412,7 +413,7 @@ def test_after_the_end_everything_raises_its_reason(
         raised.append(caught.value)
     assert raised[0] is not raised[1], "a traceback of its own each time"
     assert wire.outbox.offer(b"late") == "skipped"
-    assert not wire.outbox.try_send(b"late")
+    assert wire.outbox.try_send(b"late") is None
     assert wire.gone == b""
 
 
