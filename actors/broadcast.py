@@ -25,7 +25,7 @@ def offer_to_all(frame: bytes, clients: Iterable[tuple[StreamActor, Any]], *, di
         try:
             outcome = outbox.try_send(frame) or outbox.offer(frame)
         except BusError:
-            outcome = "skipped"  # its end came between, and what it had not taken is dropped
+            outcome = "queued"  # and its end came before this was told: `unsent` counts it, as of any that waits when the end comes
         if outcome == "taken":
             taken.append(client)
         elif outcome == "queued":

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import actors.outbox
+from actors.broadcast import offer_to_all
 from actors.errors import Broken, BusError, Closed, NotSent
 from actors.outbox import Outbox
 from tests.interleaving.explorer import Report, explore
@@ -342,3 +345,18 @@ def test_a_broken_wire_is_told_and_then_a_drop_frees_the_senders() -> None:
         assert all(failure is RESET for failure in wire.failures)
 
     play(full, [lambda wire: wire.send(b"aaaaaaa", b"bbbbbbb"), actor], check)
+
+
+def test_a_broadcast_goes_on_behind_a_client_that_breaks_this_moment() -> None:
+    outcomes: set[str] = set()
+
+    def broadcast(wire: Wire) -> None:
+        actor: Any = SimpleNamespace(outbox=wire.outbox)
+        report = offer_to_all(b"aaaaaaa", [(actor, "it")], disconnect=True)
+        outcomes.update(name for name in ("taken", "queued", "skipped") if "it" in getattr(report, name))
+
+    def check(wire: Wire) -> None:
+        assert len(wire.kernel.gone) + wire.outbox.unsent == wire.outbox.bytes
+
+    play(full, [broadcast, lambda wire: wire.outbox.drop(BROKEN)], check)
+    assert outcomes == {"queued", "skipped"}
