@@ -91,8 +91,8 @@ class Inbox:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._control: deque[Envelope[Any]] = deque()
-        self._data: deque[Envelope[Any]] = deque()
+        self._control: list[Envelope[Any]] = []  # never many
+        self._data: deque[Envelope[Any]] | None = None  # until the first: of idle connections there are many, and it takes 760 bytes
         self._wake: Callable[[], None] | None = None
         self._woken = False
         self._closed = False
@@ -109,6 +109,8 @@ class Inbox:
                 return False
             if isinstance(envelope.message, (Control, messages._ActorStop)):
                 self._control.append(envelope)
+            elif self._data is None:
+                self._data = deque((envelope,))
             else:
                 self._data.append(envelope)
             self._ring()
@@ -129,7 +131,9 @@ class Inbox:
     def get(self) -> Envelope[Any]:
         """The next message, control first. Raises IndexError when there is none."""
         with self._lock:
-            return self._control.popleft() if self._control else self._data.popleft()
+            if self._control or self._data is None:
+                return self._control.pop(0)
+            return self._data.popleft()
 
     def empty(self) -> bool:
         return not (self._control or self._data)
@@ -145,9 +149,9 @@ class Inbox:
         with self._lock:
             self._closed = True
             self._wake = None  # it leads to the actor, which an ActorRef is not to hold
-            left = [*self._control, *self._data]
+            left = [*self._control, *(self._data or ())]
             self._control.clear()
-            self._data.clear()
+            self._data = None
             return left
 
 

@@ -119,7 +119,7 @@ def _disown_stream(actor: StreamActor, reason: Broken) -> None:
         _disown_mailbox(actor.mailbox, reason)
     else:
         actor.lane.ended = reason
-        actor.lane.pending.clear()
+        actor.lane.pending = ()
 
 
 def _disown_datagrams(actor: DatagramActor, reason: Broken) -> None:

@@ -41,6 +41,7 @@ log = logging.getLogger("actorbus.server")
 QUICK = 0.005  # seconds; a client is slow no longer after QUICK_STREAK turns this quick
 QUICK_STREAK = 5  # doubled each time that it was slow again soon after
 LONGEST_STREAK = 160
+Queue = deque[Message | Callable[[], None]] | tuple[()]
 STARTING = 0  # what a lane's `handling` is until the thread is known
 
 
@@ -115,7 +116,7 @@ class Lane(StreamReader):
         self.input = self
         self.actor = actor
         self.client = client
-        self.pending: deque[Message | Callable[[], None]] = deque()
+        self.pending: Queue = ()
         self.running = False
         self.slow = False
         self.ended: BusError | None = None
@@ -154,7 +155,14 @@ class Lane(StreamReader):
         self.admitted = True
         self._entered()
         if callbacks.connected is not None:
-            self.pending.appendleft(self._connected)
+            self._queue().appendleft(self._connected)
+
+    def _queue(self) -> deque[Message | Callable[[], None]]:
+        """`pending`, made when it is first needed: most clients are idle or quick, and an empty deque takes 760 bytes."""
+        with self.mutex:  # `admit` may come from another thread
+            if not isinstance(self.pending, deque):
+                self.pending = deque()
+            return self.pending
 
     @property
     def waiting(self) -> int:
@@ -195,7 +203,7 @@ class Lane(StreamReader):
                 self.bytes_in += len(sole)
                 message = Message(sole, self._source, data[0] == TEXT_MARK if self._framing.marks_text else None)
                 if self.pending or self.running or self.slow or self._serial is not None:
-                    self.pending.append(message)
+                    self._queue().append(message)
                     self.settle()
                     return
                 self.running = True
@@ -214,13 +222,13 @@ class Lane(StreamReader):
 
     def put(self, batch: Iterable[Message], weight: int) -> None:
         if self.ended is None:
-            self.pending.extend(batch)
+            self._queue().extend(batch)
 
     def end(self, reason: BusError) -> bool:
         if self.ended is not None:
             return False
         self.ended = reason
-        self.pending.append(self._disconnected)
+        self._queue().append(self._disconnected)
         self.thread.call_soon(self.settle)
         return True
 
@@ -231,7 +239,7 @@ class Lane(StreamReader):
         self._handled = call
         if self._mailbox is not None:
             self._mailbox.end(reason)
-        self.pending.append(lambda: self.thread.call_soon(self._maybe_handled))
+        self._queue().append(lambda: self.thread.call_soon(self._maybe_handled))
         self.thread.call_soon(self.settle)
 
     def _maybe_handled(self) -> None:
@@ -334,16 +342,15 @@ class Lane(StreamReader):
 
     def drain(self) -> None:
         previous = scope.enter(self._scope) if self._scope is not None else None
-        pending = self.pending
         outbox = self._outbox
         item: Message | Callable[[], None] | None
         item, self._next = self._next, None
         while True:
             if item is None:
-                if not pending or (outbox.congested and self.ended is None):
+                if not self.pending or (outbox.congested and self.ended is None):
                     break
                 try:
-                    item = pending.popleft()
+                    item = self.pending.popleft()
                 except IndexError:
                     break  # closed meanwhile, from another thread
             try:

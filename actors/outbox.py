@@ -15,7 +15,6 @@ water after it was congested.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
 from time import monotonic
@@ -89,7 +88,7 @@ class Outbox:
         self._queue: list[bytes] = []
         self._size = 0  # bytes of both that the kernel has not taken
         # For `oldest`: how many bytes had been accepted when, so far as the kernel has not taken them; a mark every MARK seconds at most.
-        self._marks: deque[tuple[int, float]] = deque()
+        self._marks: list[tuple[int, float]] = []
         self._behind = False  # whether the reader thread was asked to write on
         self._waiters: list[Waiter] = []
         self.congested = False
@@ -269,7 +268,7 @@ class Outbox:
         if not marks or now - marks[-1][1] >= MARK:
             written = self.written
             while len(marks) > 1 and marks[1][0] <= written:
-                marks.popleft()
+                del marks[0]
             marks.append((offset, now))
 
     def oldest(self) -> float | None:
