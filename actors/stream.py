@@ -56,6 +56,12 @@ class StreamActor(SocketActor):
     The socket is the actor's from here on. `remote_address` and `local_address` are texts.
     """
 
+    __slots__ = (
+        "_answers", "_dead", "_input_over", "_linger_timer", "_link", "_on_gone", "_ready", "_stall",
+        "acknowledged", "draining", "encrypted", "framing", "halves", "lane", "left_in_kernel", "local_address",
+        "mailbox", "max_size", "outbox", "reader", "reason", "remote_address", "silence", "state",
+    )
+
     being_answered = False  # a request from before it is a client
 
     def __init__(
