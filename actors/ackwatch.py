@@ -30,8 +30,10 @@ class AckWatch:
     def look(self) -> None:
         if not self._wanted():
             return
-        dead = sockets.is_dead(self._sock)  # asked first: the last acknowledgement may come between the two
         left = sockets.unacknowledged(self._sock)  # 0 for a Unix socket: what is written is with the peer
+        dead = left > 0 and sockets.is_dead(self._sock)
+        if dead:
+            left = sockets.unacknowledged(self._sock)  # the last acknowledgement may have come between the two
         if left <= 0 or dead:
             self._settled(left <= 0)
             return

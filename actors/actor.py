@@ -71,14 +71,19 @@ class Control:
 
 
 class Close(Control):
-    """Tell a socket actor to end in order. `answer` gets True if the peer's TCP took everything."""
+    """Tell a socket actor to end in order. `answer` gets True if the peer's TCP took everything. A server closes its clients, too, except
+    those `spared`, whom the sender tells itself.
+    """
 
-    __slots__ = ("answer", "linger", "reason")
+    __slots__ = ("answer", "linger", "reason", "spared")
 
-    def __init__(self, reason: BusError, linger: float, answer: Answer[bool] | None = None) -> None:
+    def __init__(
+        self, reason: BusError, linger: float, answer: Answer[bool] | None = None, spared: frozenset[SocketActor] = frozenset()
+    ) -> None:
         self.reason = reason
         self.linger = linger
         self.answer = answer
+        self.spared = spared
 
 
 class Inbox:

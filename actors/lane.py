@@ -41,7 +41,6 @@ log = logging.getLogger("actorbus.server")
 QUICK = 0.005  # seconds; a client is slow no longer after QUICK_STREAK turns this quick
 QUICK_STREAK = 5  # doubled each time that it was slow again soon after
 LONGEST_STREAK = 160
-Queue = deque[Message | Callable[[], None]] | tuple[()]
 STARTING = 0  # what a lane's `handling` is until the thread is known
 
 
@@ -116,7 +115,7 @@ class Lane(StreamReader):
         self.input = self
         self.actor = actor
         self.client = client
-        self.pending: Queue = ()
+        self.pending: deque[Message | Callable[[], None]] | tuple[()] = ()
         self.running = False
         self.slow = False
         self.ended: BusError | None = None

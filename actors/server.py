@@ -209,7 +209,7 @@ class ServerActor(ListenerActor):
     def _client_finished(self, actor: StreamActor) -> None:
         """A client's last callback has run, on whichever thread; that may be after its descriptor has gone."""
         self._unfinished.discard(actor)
-        if self._ending:
+        if self._ending and not self._unfinished:
             self.loop.call_soon(self._maybe_finish)
 
     def _client_gone(self, actor: StreamActor, host: str, reason: BusError) -> None:
@@ -282,11 +282,12 @@ class ServerActor(ListenerActor):
     def _ask_to_close(self, clients: Iterable[StreamActor], linger: float, reason: BusError | None) -> Callable[[float | None], bool]:
         answer: Answer[bool] = Answer()
         self._say_goodbye()  # `clients` is from before: who is admitted from now on is closed on the reader thread, after the next one
-        if not post(self.actor_ref, Close(reason or Closed(self.local_address), linger, answer)):
+        spared = frozenset(clients)
+        if not post(self.actor_ref, Close(reason or Closed(self.local_address), linger, answer, spared)):
             answer.set(True)
-        self.closing = True
         # The port is free when the answer comes; then the clients are waited for.
         waits = [actor.close_from_outside(linger) for actor in clients]
+        self.closing = True  # asked only now: Ctrl-C before this leaves it to the next close, or to dropping the proxy
 
         def wait(deadline: float | None) -> bool:
             free = bool(answer.wait(deadline))
@@ -313,7 +314,7 @@ class ServerActor(ListenerActor):
         if isinstance(message, Close):
             self._say_goodbye()
             self._end(message.reason)
-            for actor in list(self._present):
+            for actor in self._present - message.spared:
                 actor.close_from_outside(message.linger)
             if message.answer is not None:
                 message.answer.set(True)
@@ -369,7 +370,7 @@ class ServerActor(ListenerActor):
 
     def _maybe_finish(self) -> None:
         """The last callback has run: end what serves clients. Some may still linger until their peers have closed, too."""
-        if not self._ending or self._unfinished:
+        if not self._ending or self._unfinished or self.stopped.given:
             return
         if self._serial is not None:
             self._serial.stop()

@@ -92,10 +92,8 @@ class StreamActor(SocketActor):
         self.encrypted = hasattr(sock, "peer_certificate")  # a TlsSocket
         if self.encrypted:
             sock.loop, sock.read_on = loop, lambda: loop.call_soon(self.reader.read_on)  # type: ignore[attr-defined]
-        self.remote_address = remote_address
-        self.local_address = local_address
-        self.framing = framing
-        self.max_size = max_size
+        self.remote_address, self.local_address = remote_address, local_address
+        self.framing, self.max_size = framing, max_size
         self.state = State.OPEN
         self.reason: BusError | None = None  # why it ended, once it has
         self.acknowledged = False  # after the end: the peer's TCP took everything
@@ -105,8 +103,7 @@ class StreamActor(SocketActor):
         self._dead = False  # a reset came while lingering: no acknowledgement will
         self._linger_timer: Timer | None = None
         self._answers: list[Answer[bool]] = []
-        self._ready = ready
-        self._on_gone = on_gone
+        self._ready, self._on_gone = ready, on_gone
         self._link = link
         self.halves = Halves(self, half_open)
         self.silence = SilenceWatch(self, handshake_timeout, idle_timeout)
@@ -130,8 +127,7 @@ class StreamActor(SocketActor):
         else:
             self.mailbox = Mailbox(
                 weigh=weigh, max_items=mailbox_messages, max_bytes=mailbox_bytes,
-                pause=lambda: self.reader.shut(FULL),
-                resume=lambda: self.reader.open(FULL),
+                pause=lambda: self.reader.shut(FULL), resume=lambda: self.reader.open(FULL),
             )
             self.reader = StreamReader(sock, loop, mailbox=self.mailbox, **options)
             if not self.encrypted:
@@ -258,9 +254,7 @@ class StreamActor(SocketActor):
     def close(self, linger: float = LINGER, reason: BusError | None = None) -> bool:
         """Close in order; from any thread. True if the peer's TCP took everything within `linger` seconds. In a callback it only asks."""
         wait = self.close_from_outside(linger, reason)
-        if current().host is not None:
-            return self.acknowledged
-        return wait(deadline_after(linger + 1.0))
+        return self.acknowledged if current().host is not None else wait(deadline_after(linger + 1.0))
 
     def told(self) -> None:
         """The script knows that the peer has left; it answers nothing more, unless it said so. From any thread."""
@@ -300,11 +294,11 @@ class StreamActor(SocketActor):
             self._move(State.FLUSHING)
             self.outbox.hurry()
             self._take_over_input()
+        self._advance()
         if self.state is not State.GONE:
             if self._linger_timer is not None:
                 self._linger_timer.cancel()
             self._linger_timer = self.loop.call_later(message.linger, self._give_up)
-            self._advance()
 
     def _take_over_input(self) -> None:
         """Read from now on only to throw away. Waits, without blocking, for a borrower to leave."""
@@ -370,7 +364,7 @@ class StreamActor(SocketActor):
         if self.state is State.GONE:
             return
         self.reason = reason
-        self.left_in_kernel = in_kernel(self)
+        self.left_in_kernel = 0 if self.acknowledged else in_kernel(self)
         self._move(State.GONE)
         self._stall.cancel()
         self.silence.cancel()
