@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import resource
+import socket
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -232,3 +235,23 @@ def test_visitors_that_come_all_at_once_and_leave_without_a_word(all_returns: Ca
                 peer.close()
         until(lambda: server.stats().accepted == 400 and not server.clients)
     assert next(gate.connects) == next(gate.disconnects) == 400
+
+
+def test_an_idle_client_costs_at_most_8_kib_of_pythons_memory() -> None:
+    count = 100
+    with bus.serve("tcp://127.0.0.1:0", on_message=lambda msg, client: None) as server, ExitStack() as stack:
+        host, port = server.address.rsplit(":", 1)
+        stack.enter_context(socket.create_connection((host, int(port))))
+        until(lambda: len(server.clients) == 1)  # what the first one has imported and made for all is there
+        gc.collect()
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            for _ in range(count):
+                stack.enter_context(socket.create_connection((host, int(port))))
+            until(lambda: len(server.clients) == 1 + count)
+            gc.collect()
+            each = (tracemalloc.get_traced_memory()[0] - before) / count
+        finally:
+            tracemalloc.stop()
+        assert each <= 8 * 1024  # the peer's socket included
