@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -23,6 +24,9 @@ from tests.natsserver import NatsServer
 SETTLE = 10.0
 
 DESCRIPTORS = Path("/proc/self/fd")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job: every test of Ctrl-C would wait for it in vain
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.pop("ACTORBUS_URL", None)  # where the caller's topics go must not decide what is tested, here or in a script's process
 
