@@ -164,7 +164,7 @@ def test_what_the_environment_names_is_shared_by_who_opens_it(nats_server: NatsS
 import os, sys, bus
 os.environ["ACTORBUS_URL"] = sys.argv[1]
 with bus.subscribe("environment.a") as sub:
-    with bus.open(sys.argv[1], on_state=print) as topics:
+    with bus.open(sys.argv[1], on_state=lambda state, reason: None) as topics:
         bus.publish("environment.a", "shared")
         print(sub.receive(30).text, topics.connected())
     bus.publish("environment.a", "and left")
@@ -176,8 +176,7 @@ with bus.subscribe("environment.a") as sub:
 with bus.open("embedded:") as topics:
     print(topics.url)
 """
-    said = run_script(code, nats_server.url).splitlines()
-    assert [line for line in said if not line.startswith(("connected", "closed"))] == ["shared True", "and left", "in use", "embedded:"]
+    assert run_script(code, nats_server.url).splitlines() == ["shared True", "and left", "in use", "embedded:"]
 
 
 def test_a_path_is_the_same_as_a_str_or_as_a_path() -> None:
