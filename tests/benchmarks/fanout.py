@@ -99,5 +99,5 @@ PART = Part(
     PEERS,
     measure,
     COLUMNS,
-    bars=(Bars(CELLS[2].name, "server_cpu", "100 B to each of 1,000 clients: server's CPU for one, µs", MICRO, LABELS),),
+    bars=(Bars(CELLS[2].name, "server_cpu", "100 B to 1,000 clients: server's CPU each, µs", MICRO, LABELS),),
 )
