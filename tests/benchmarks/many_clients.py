@@ -3,9 +3,8 @@
 from .cell import Cell
 from .load import BY_CHANCE, SAME_CLIENTS
 from .part import Bars, Figures, Part, Peer
-from .process import End
 from .table import MICRO, MILLI, growth, middle, ratio, share, spread
-from .trips import cores_for
+from .trips import exchange
 
 FLOOR = "epoll"
 FEW = Cell(128, clients=10, count=10_000, warm=3_000, placement="free")
@@ -55,15 +54,7 @@ def measure(peer: Peer, cell: Cell) -> Figures:
     """CPU is per echo. Where callbacks sleep, the times are those of the clients whose own callbacks never do."""
     if peer.name in ELSEWHERE_ONLY.get(cell.name, ()):
         return {}
-    server_core, client_core = cores_for(cell.placement)
-    with End(peer.server, cell, core=server_core) as server:
-        address = server.hear()["address"]
-        with End(peer.client, cell, core=client_core, address=address) as client:
-            client.hear()
-            before = server.ask()
-            found = client.ask()
-            after = server.ask()
-            client.nudge()
+    before, found, after = exchange(peer, cell)
     count = found["received"]
     return {
         **{name: found[name] for name in ("p50", "p99", "p999", "sent", "received")},

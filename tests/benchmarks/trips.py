@@ -12,8 +12,8 @@ def cores_for(placement: str) -> tuple[int | None, int | None]:
     return {"apart": (cores[0], cores[-1]), "together": (cores[0], cores[0]), "free": (None, None)}[placement]
 
 
-def round_trips(peer: Peer, cell: Cell) -> Figures:
-    """Times in seconds; CPU and page faults per message, `cpu` that of both processes."""
+def exchange(peer: Peer, cell: Cell) -> tuple[Figures, Figures, Figures]:
+    """What the server had spent before the client's run, what the client found, and what the server had spent after it."""
     server_core, client_core = cores_for(cell.placement)
     with End(peer.server, cell, core=server_core) as server:
         address = server.hear()["address"]
@@ -23,6 +23,12 @@ def round_trips(peer: Peer, cell: Cell) -> Figures:
             found = client.ask()
             after = server.ask()
             client.nudge()
+    return before, found, after
+
+
+def round_trips(peer: Peer, cell: Cell) -> Figures:
+    """Times in seconds; CPU and page faults per message, `cpu` that of both processes."""
+    before, found, after = exchange(peer, cell)
     count = found["count"]
     server_cpu, client_cpu = (after["cpu"] - before["cpu"]) / count, found["cpu"] / count
     return {
