@@ -286,6 +286,26 @@ class SocketActor(pykka.Actor):
         """Ask for a close in order; from any thread. Returns what waits for it until a deadline, and tells whether all was taken."""
         raise NotImplementedError
 
+    def ask_to_close(self, reason: BusError, linger: float) -> Answer[bool]:
+        """Have it told to close, for `close_from_outside`. The answer is there already if it has ended."""
+        answer: Answer[bool] = Answer()
+        if not post(self.actor_ref, Close(reason, linger, answer)):
+            answer.set(True)
+        self.closing = True  # asked only now: Ctrl-C before this leaves it to the next close, or to dropping the proxy
+        return answer
+
+    def on_receive(self, message: Any) -> Any:
+        if not isinstance(message, Close):
+            return super().on_receive(message)
+        self._end(message.reason)
+        if message.answer is not None:
+            message.answer.set(True)
+        return None
+
+    def _end(self, reason: BusError) -> None:
+        """It was told to close, and has nothing to wait for."""
+        self.ended()
+
     def stop_requested(self, stopped: Callable[[], object]) -> None:
         """Pykka's stop: begin to end, and call `stopped` once it is done."""
         self.ended()

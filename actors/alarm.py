@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
 
-from actors.actor import Close, SocketActor, post
-from actors.answer import Answer
+from actors.actor import SocketActor
 from actors.errors import BusError, Closed
 from actors.readerthread import ReaderThread, Timer
 from actors.scope import Scope
@@ -60,16 +58,5 @@ class AlarmActor(SocketActor):
         super().ended()
 
     def close_from_outside(self, linger: float, reason: BusError | None = None) -> Callable[[float | None], bool]:
-        answer: Answer[bool] = Answer()
-        if not post(self.actor_ref, Close(reason or Closed(), linger, answer)):
-            answer.set(True)
-        self.closing = True
+        answer = self.ask_to_close(reason or Closed(), linger)
         return lambda deadline: current().host is not None or bool(answer.wait(deadline))
-
-    def on_receive(self, message: Any) -> None:
-        if isinstance(message, Close):
-            self.ended()
-            if message.answer is not None:
-                message.answer.set(True)
-        else:
-            super().on_receive(message)

@@ -56,12 +56,7 @@ class Node:
 
 def check_cluster(name: str) -> str:
     """The name, if it can be one: a single token of a topic. Raises TypeError and ValueError."""
-    try:
-        check_queue(name)
-    except TypeError:
-        raise TypeError(f"cluster must be a str, not {type(name).__name__}") from None
-    except ValueError:
-        raise ValueError(f"cluster must be a name without dots, blanks, '*' and '>', not {name[:80]!r}") from None
+    check_queue(name, "cluster")
     return name
 
 

@@ -20,8 +20,7 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from actors.actor import Close, SocketActor, post
-from actors.answer import Answer
+from actors.actor import SocketActor
 from actors.binding import Pair
 from actors.datagramoutbox import FULL_NET, REFUSED, Choose, DatagramOutbox, Posted, Tell, Way
 from actors.datagramreader import DatagramReader, Intake
@@ -280,19 +279,8 @@ class DatagramActor(SocketActor):
     def close_from_outside(self, linger: float, reason: BusError | None = None) -> Callable[[float | None], bool]:
         reason = reason or Closed(self.local_address)
         self.mailbox.close(reason)
-        answer: Answer[bool] = Answer()
-        if not post(self.actor_ref, Close(reason, linger, answer)):
-            answer.set(True)
-        self.closing = True  # asked only now: Ctrl-C before this leaves it to the next close, or to dropping the proxy
+        answer = self.ask_to_close(reason, linger)
         return lambda deadline: bool(answer.wait(deadline))
-
-    def on_receive(self, message: Any) -> None:
-        if isinstance(message, Close):
-            self._end(message.reason)
-            if message.answer is not None:
-                message.answer.set(True)
-        else:
-            super().on_receive(message)
 
     def _end(self, reason: BusError) -> None:
         if self.ended_reason is None:

@@ -11,8 +11,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from actors import scope, sockets
-from actors.actor import Close, SocketActor, post
-from actors.answer import Answer, Call
+from actors.actor import Close, SocketActor
+from actors.answer import Call
 from actors.errors import BusError, Closed
 from actors.mailbox import Mailbox
 from actors.reader import DELAYED, FULL, Reader
@@ -140,22 +140,11 @@ class ListenerActor(SocketActor):
 
     def close_from_outside(self, linger: float, reason: BusError | None = None) -> Callable[[float | None], bool]:
         reason = reason or Closed(self.local_address)
-        answer: Answer[bool] = Answer()
-        if not post(self.actor_ref, Close(reason, linger, answer)):
-            answer.set(True)
-        self.closing = True  # asked only now: Ctrl-C before this leaves it to the next close, or to dropping the proxy
+        answer = self.ask_to_close(reason, linger)
         return lambda deadline: bool(answer.wait(deadline))
 
     def stop_requested(self, stopped: Callable[[], object]) -> None:
         self.on_receive(Close(Closed(self.local_address), LINGER, Call(stopped)))
-
-    def on_receive(self, message: Any) -> None:
-        if isinstance(message, Close):
-            self._end(message.reason)
-            if message.answer is not None:
-                message.answer.set(True)
-        else:
-            super().on_receive(message)
 
     def _end(self, reason: BusError) -> None:
         self.end_listening(reason)

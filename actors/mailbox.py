@@ -206,12 +206,16 @@ class Mailbox(Generic[T]):
             waiter = current()
             item = CANNOT if self._direct is None else self._direct(waiter, deadline)
             if item is CANNOT:
-                if self.park(waiter):
-                    waiter.wait(deadline, on=self)
+                self._wait(waiter, deadline)
             elif item is not None:
                 return item
             if deadline is not None and self.idle and monotonic() >= deadline:
                 return None
+
+    def _wait(self, waiter: Waiter, deadline: float | None) -> None:
+        """Until there may be something, or the deadline."""
+        if self.park(waiter):
+            waiter.wait(deadline, on=self)
 
     def put_back(self) -> None:
         """What an interrupted taker handed to `keep` is there to be taken again. `keep` alone is safe; this makes others look."""

@@ -57,12 +57,12 @@ def check_pattern(pattern: str) -> None:
     _check(pattern, PATTERN)
 
 
-def check_queue(queue: str) -> None:
-    """Raises ValueError for what cannot name a group, TypeError for what is no str. It is one token."""
+def check_queue(queue: str, what: str = "queue") -> None:
+    """Raises ValueError for what cannot name a group, TypeError for what is no str. It is one token. `what` it is called in the error."""
     if not isinstance(queue, str):
-        raise TypeError(f"queue must be a str, not {type(queue).__name__}")
+        raise TypeError(f"{what} must be a str, not {type(queue).__name__}")
     if not QUEUE.fullmatch(queue) or len(queue.encode()) > MAX_LENGTH:
-        raise ValueError(f"queue must be a name without dots, blanks, '*' and '>', not {queue[:80]!r}")
+        raise ValueError(f"{what} must be a name without dots, blanks, '*' and '>', not {queue[:80]!r}")
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:

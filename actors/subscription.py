@@ -12,10 +12,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from actors import crew, hosting, scope
-from actors.actor import Close, SocketActor, post
+from actors.actor import SocketActor
 from actors.answer import Answer
 from actors.engine import Engine
 from actors.errors import BusError, Closed
@@ -104,24 +104,13 @@ class TopicActor(SocketActor):
 
     def close_from_outside(self, linger: float, reason: BusError | None = None) -> Callable[[float | None], bool]:
         self._leave(reason or Closed(self.address))
-        answer: Answer[bool] = Answer()
-        if not post(self.actor_ref, Close(reason or Closed(self.address), linger, answer)):
-            answer.set(True)
-        self.closing = True
+        answer = self.ask_to_close(reason or Closed(self.address), linger)
         return lambda deadline: current().host is not None or bool(answer.wait(deadline))
 
     def _leave(self, reason: BusError) -> None:
         box = self.mailbox
         self.engine.unsubscribe(box.topic, box.queue, box)
         box.close(reason)
-
-    def on_receive(self, message: Any) -> None:
-        if isinstance(message, Close):
-            self.ended()
-            if message.answer is not None:
-                message.answer.set(True)
-        else:
-            super().on_receive(message)
 
     def ended(self) -> None:
         if not self.actor_stopped.is_set():

@@ -27,7 +27,7 @@ from typing import Literal
 from actors.errors import BusError, NotSent
 from actors.mailbox import LOCKED, LOW_WATER, MAX_BYTES, MAX_MESSAGES, Mailbox, Nudge, Parked
 from actors.topics import APIECE, TopicMessage, after_loss
-from actors.waiting import current, deadline_after
+from actors.waiting import Waiter, current, deadline_after
 
 __all__ = ["Overflow", "TopicBox"]
 
@@ -216,19 +216,9 @@ class TopicBox(Mailbox[TopicMessage]):
                 self.share()
             raise
 
-    def get(self, deadline: float | None) -> TopicMessage | None:
-        looked = False
-        while True:
-            if self._items or self.ended is not None:
-                message = self.take()
-                if message is not None:
-                    return message
-            if looked and deadline is not None and monotonic() >= deadline:
-                return None
-            looked = True
-            waiter = current()
-            if self.park(waiter.nap):
-                waiter.doze(deadline, on=self)
+    def _wait(self, waiter: Waiter, deadline: float | None) -> None:
+        if self.park(waiter.nap):
+            waiter.doze(deadline, on=self)
 
     @property
     def weight(self) -> int:

@@ -179,12 +179,7 @@ def _durable(name: str | None, replay: Any, queue: str | None) -> Durable | None
         replay = _time(replay)
     if name is None:
         return None
-    try:
-        check_queue(name)
-    except ValueError:
-        raise ValueError(f"durable must be a name without dots, blanks, '*' and '>', not {name[:80]!r}") from None
-    except TypeError:
-        raise TypeError(f"durable must be a str, not {type(name).__name__}") from None
+    check_queue(name, "durable")
     if queue is not None:
         raise ValueError("queue and durable can't be given together: those who use one durable name share its messages")
     return Durable(name, replay)

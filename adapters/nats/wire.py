@@ -150,7 +150,7 @@ class Wire(Client):
         while not connecting.done():
             connecting.cancel()
             await asyncio.wait({connecting}, timeout=CANCEL_SECONDS)
-        connecting.cancelled() or connecting.exception()  # looked at: asyncio need not tell that nobody did
+        await asyncio.gather(connecting, return_exceptions=True)  # looked at: asyncio need not tell that nobody did
         if self.is_connected:
             await self.close()
         elif self._loop.connection is not None:
