@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -47,7 +48,11 @@ class NatsServer:
             self._arguments += ["-c", str(directory / "server.conf")]
         if jetstream:
             self._arguments += ["-js", "-sd", str(directory / "js")]  # else it stores in the system's temporary folder
-        self.port = 0
+        # The port is taken as long as this lives: of a server that is killed, too, nobody else gets it, and connecting is refused.
+        self._taken = socket.socket()
+        self._taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the server sets it, too, and so can listen beside us
+        self._taken.bind(("127.0.0.1", 0))
+        self.port: int = self._taken.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -63,24 +68,25 @@ class NatsServer:
         (self._directory / "server.conf").write_text(text)
 
     def start(self) -> None:
-        """The first time on a port that is free, then on the same one again."""
+        """Also again, on the same port."""
         for left in self._directory.glob("*.ports"):
             left.unlink()
         # A worker that is ended in the middle of a test closes nothing; where there is this command, the kernel does.
         bound = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        words = [*bound, self._binary, "-a", "127.0.0.1", "-p", str(self.port or -1), "--ports_file_dir", str(self._directory)]
+        words = [*bound, self._binary, "-a", "127.0.0.1", "-p", str(self.port), "--ports_file_dir", str(self._directory)]
         with (self._directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen([*words, *self._arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.port = self._read_port(self._process)
+        urls = self._read_urls(self._process)
+        self.route = urls["cluster"][0] if "cluster" in urls else ""  # for others of its cluster
 
-    def _read_port(self, process: subprocess.Popen[bytes]) -> int:
+    def _read_urls(self, process: subprocess.Popen[bytes]) -> dict[str, list[str]]:
         path = self._directory / f"nats-server_{process.pid}.ports"
         deadline = time.monotonic() + START
         while True:
             # What is written before it is whole is no JSON. Nothing announces the file, so this has to look again and again.
             try:
-                (url, *_) = json.loads(path.read_text())["nats"]
-                return int(url.rpartition(":")[2])
+                urls: dict[str, list[str]] = json.loads(path.read_text())
+                return urls
             except (OSError, ValueError):
                 log = (self._directory / "server.log").read_text(errors="replace")
                 assert process.poll() is None, f"nats-server ended with {process.returncode}\n{log}"
@@ -113,6 +119,7 @@ class NatsServer:
 
     def close(self) -> None:
         self._end(signal.SIGKILL)
+        self._taken.close()
 
     def __enter__(self) -> Self:
         return self

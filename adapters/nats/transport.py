@@ -34,7 +34,7 @@ from adapters.nats.interest import Ask, Interest
 from adapters.nats.loop import Loop
 from adapters.nats.outgoing import Op, Outgoing
 from adapters.nats.servers import Servers
-from adapters.nats.wire import FLUSH_SECONDS, Wire
+from adapters.nats.wire import Wire
 
 __all__ = ["Transport"]
 
@@ -128,7 +128,7 @@ class Transport:
 
         async def confirm(wire: Wire) -> None:
             with contextlib.suppress(Exception):
-                await wire.flush(FLUSH_SECONDS)
+                await wire.flush()
             ask.set(True)
 
         async def begin(wire: Wire) -> None:
@@ -176,7 +176,7 @@ class Transport:
         async def leave_after_flush(wire: Wire) -> None:
             async def leave() -> None:
                 with contextlib.suppress(Exception):  # it is lost: that, too, ends it
-                    await wire.flush(FLUSH_SECONDS)
+                    await wire.flush()
                 self._leave.set()
 
             wire.start(leave())
@@ -303,7 +303,7 @@ class Transport:
         self.max_payload = min(MAX_PAYLOAD, wire.max_payload)
         for interest in list(self._interests):
             await interest.begin(wire)
-        await wire.flush(FLUSH_SECONDS)  # who hears that it is connected again may rely on the subscriptions
+        await wire.flush()  # who hears that it is connected again may rely on the subscriptions
         self.away, self.since = None, monotonic()
         self._tell("connected", None)
         self._begun.set(True)

@@ -29,7 +29,7 @@ from adapters.nats.incoming import Incoming, Parser
 from adapters.nats.loop import Loop
 from adapters.nats.servers import Servers
 
-__all__ = ["FLUSH_SECONDS", "REQUIRED_INSIDES", "Wire"]
+__all__ = ["REQUIRED_INSIDES", "Wire"]
 
 log = logging.getLogger("actorbus.nats")
 
@@ -215,6 +215,11 @@ class Wire(Client):
                 log.warning("%s: %d messages passed over so far, whose topics are no UTF-8", self.url, self._unreadable)
             return None
 
+    async def flush(self, timeout: float = FLUSH_SECONDS) -> None:
+        """Return when the server has done all that was said before. nats-py's ping overtakes commands that still wait to be written."""
+        await self._flush_pending(force_flush=True)
+        await super().flush(timeout)  # type: ignore[arg-type]  # any number does
+
     async def write(self, commands: bytes) -> None:
         """Send what was put together elsewhere. Returns when the server has taken nearly all that was sent before, and our subscriptions
         have read what of it was for them: a process that publishes faster than it reads would be thrown out.
@@ -231,7 +236,7 @@ class Wire(Client):
 
     async def _confirm(self, confirmed: asyncio.Future[None]) -> None:
         try:
-            await self.flush(FLUSH_SECONDS)
+            await self.flush()
         finally:
             if not confirmed.done():
                 confirmed.set_result(None)

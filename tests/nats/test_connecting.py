@@ -117,7 +117,7 @@ def test_of_several_servers_one_is_enough(nats_server: NatsServer) -> None:
 # -- who comes ------------------------------------------------------------------------------------------------------------
 
 
-def test_user_and_password(serve: Serve, no_leaks: object) -> None:
+def test_user_and_password(no_leaks: object, serve: Serve) -> None:
     server = serve("authorization { user: ali, password: sesame }")
     with bus.open(server.url, user="ali", password="sesame", timeout=WAIT):
         goes_through()
@@ -155,7 +155,7 @@ def test_an_nkey(serve: Serve, tmp_path: Path) -> None:
         bus.open(server.url, nkey=tmp_path / "stranger", timeout=WAIT)
 
 
-def test_what_the_server_does_not_permit_is_said(serve: Serve, caplog: pytest.LogCaptureFixture, no_leaks: object) -> None:
+def test_what_the_server_does_not_permit_is_said(no_leaks: object, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     denied = "publish: { deny: secret.out }, subscribe: { deny: secret.in }"
     server = serve(f"authorization {{ users = [ {{ user: ali, password: x, permissions: {{ {denied} }} }} ] }}")
     with bus.open(f"nats://ali:x@{server.address}", timeout=WAIT):
@@ -176,7 +176,7 @@ def tls_config(pair: Certificate, more: str = "") -> str:
     return f'tls {{ cert_file: "{pair.certificate}", key_file: "{pair.key}", {more} }}'
 
 
-def test_tls(serve: Serve, certificate: Certificate, no_leaks: object) -> None:
+def test_tls(no_leaks: object, serve: Serve, certificate: Certificate) -> None:
     server = serve(tls_config(certificate))
     for url in (server.url, server.url.replace("nats:", "nats+tls:")):
         with bus.open(url, ca=certificate.certificate, timeout=WAIT):
@@ -185,7 +185,7 @@ def test_tls(serve: Serve, certificate: Certificate, no_leaks: object) -> None:
         goes_through()
 
 
-def test_a_server_that_we_do_not_trust(serve: Serve, certificate: Certificate, elsewhere: Certificate, no_leaks: object) -> None:
+def test_a_server_that_we_do_not_trust(no_leaks: object, serve: Serve, certificate: Certificate, elsewhere: Certificate) -> None:
     server = serve(tls_config(certificate))
     with pytest.raises(bus.ConnectFailed, match="its certificate is not accepted: it is self-signed"):
         bus.open(server.url, timeout=WAIT)  # whether we asked for TLS or not

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -193,13 +192,9 @@ def test_a_lost_connection_leaves_no_task_behind(own_nats_server: NatsServer) ->
 
 
 def test_of_a_cluster_another_server_takes_over(tmp_path: Path) -> None:
-    # The second one is known from the first alone.
-    def cluster(port: int, other: int) -> str:
-        return f"cluster {{ name: c, listen: 127.0.0.1:{port}, routes: [ nats://127.0.0.1:{other} ] }}"
-
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        ports = one.getsockname()[1], two.getsockname()[1]
-    with NatsServer(tmp_path / "1", config=cluster(*ports)) as first, NatsServer(tmp_path / "2", config=cluster(*ports[::-1])) as second:
+    # The first one learns of the second from that alone.
+    text = "cluster {{ name: c, listen: 127.0.0.1:-1, routes: [ {} ] }}"
+    with NatsServer(tmp_path / "1", config=text.format("")) as first, NatsServer(tmp_path / "2", config=text.format(first.route)) as second:
         with bus.open(first.url, timeout=WAIT) as topics, bus.subscribe("a") as sub, listening(second.url, "b") as (box, engine):
             engine_of_first = topics._engine
             assert isinstance(engine_of_first, NatsEngine)
@@ -215,6 +210,17 @@ def test_of_a_cluster_another_server_takes_over(tmp_path: Path) -> None:
             until(topics.connected)
             engine.publish("a", b"by the other", NO_HEADERS, None, WAIT)
             assert receive(sub) == "by the other"
+
+
+def test_connected_again_means_subscribed_again(tmp_path: Path) -> None:
+    with NatsServer(tmp_path, "-V") as server, bus.open(server.url, timeout=WAIT) as topics, bus.subscribe("a"):
+        server.kill()
+        until(lambda: not topics.connected())
+        server.start()
+        until(topics.connected)
+        _, heard = (tmp_path / "server.log").read_text().rsplit("[CONNECT", 1)
+        subscribed, confirmed = heard.find("[SUB a "), heard.rfind("[PONG]")
+        assert 0 <= subscribed < confirmed, heard
 
 
 @contextmanager
