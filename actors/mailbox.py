@@ -30,12 +30,11 @@ from actors.errors import BusError
 from actors.waiting import Waiter, current
 from actors.wakeup import Wakeup
 
-__all__ = ["CANNOT", "MAX_BYTES", "MAX_MESSAGES", "Mailbox", "Nudge", "Parked"]
+__all__ = ["MAX_BYTES", "MAX_MESSAGES", "Mailbox", "Nudge", "Parked"]
 
 MAX_MESSAGES = 10_000
 MAX_BYTES = 4 * 1024 * 1024  # with 64 KiB reads: sixty-odd reads ahead of the script
 ONE = (-1,)
-CANNOT: Any = object()  # what `direct` gives when the taking thread can't read the socket
 LOCKED = getattr(sys, "_is_gil_enabled", lambda: True)()
 LOW_WATER = 4  # resumes below a quarter: fewer switches than at a half, and never an idle script
 
@@ -66,8 +65,7 @@ class Mailbox(Generic[T]):
     """A bounded, closable queue between one reader loop and any number of takers. See the module for what it guarantees.
 
     `weigh` gives an item's weight in bytes. `use_direct` gives it a `direct(waiter, deadline)` of a reader that lets the taking thread
-    read the socket itself. It returns the item, if there was exactly one; None if there is something in the mailbox, or the time is over;
-    CANNOT if the taker has to park.
+    read the socket into it. That returns when there may be something, or the time is over; False at once if the taker has to park.
     """
 
     def __init__(
@@ -99,7 +97,7 @@ class Mailbox(Generic[T]):
         self._paused = False
         self._pause = pause
         self._resume = resume
-        self._direct: Callable[[Waiter, float | None], T | None] | None = None
+        self._direct: Callable[[Waiter, float | None], bool] | None = None
         self.awaited = self._waiters = list[Parked]()  # as `items`
         self._bell: Wakeup | None = None
         self.ended: BusError | None = None
@@ -204,11 +202,8 @@ class Mailbox(Generic[T]):
                 if item is not None:
                     return item
             waiter = current()
-            item = CANNOT if self._direct is None else self._direct(waiter, deadline)
-            if item is CANNOT:
+            if self._direct is None or not self._direct(waiter, deadline):
                 self._wait(waiter, deadline)
-            elif item is not None:
-                return item
             if deadline is not None and self.idle and monotonic() >= deadline:
                 return None
 
@@ -299,7 +294,7 @@ class Mailbox(Generic[T]):
                 self._bell.set()
             return True
 
-    def use_direct(self, direct: Callable[[Waiter, float | None], T | None]) -> None:
+    def use_direct(self, direct: Callable[[Waiter, float | None], bool]) -> None:
         self._direct = direct
 
     def drain(self) -> list[T]:

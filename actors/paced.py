@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from actors.errors import Broken, BusError
 from actors.framing import Unparsed
 from actors.lane import Lane
-from actors.mailbox import CANNOT
 from actors.message import Message
 from actors.rate import TokenBucket
 from actors.reader import DELAYED
@@ -73,8 +72,8 @@ class PacedLane(Lane):
         StreamReader.on_ready(self, mask)
         self.settle()
 
-    def direct(self, waiter: Waiter, deadline: float | None) -> Any:
-        return CANNOT
+    def direct(self, waiter: Waiter, deadline: float | None) -> bool:
+        return False
 
     # -- what comes in ------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from actors.errors import Broken
-from actors.mailbox import CANNOT, Mailbox
+from actors.mailbox import Mailbox
 from actors.poller import ERR, HUP, IN, OUT, interest
 from actors.waiting import READ, Waiter, current
 from actors.wakeup import PORTABLE
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from actors.readerthread import ReaderThread
 
-__all__ = ["CANNOT", "DELAYED", "ENDED", "FULL", "LENT", "PAUSED", "READ_ON", "RETRY", "SERVING", "SPECIAL", "Reader"]
+__all__ = ["DELAYED", "ENDED", "FULL", "LENT", "PAUSED", "READ_ON", "RETRY", "SERVING", "SPECIAL", "Reader"]
 
 # Why a socket is not polled for input.
 FULL = 1  # the mailbox is above high water
@@ -152,7 +152,7 @@ class Reader:
         loan = self.loan
         if loan is not None:
             loan.borrower = None
-            loan.waiter.unpark()  # it comes back to `direct`, and gives up
+            loan.waiter.unpark()  # it comes back, and gives up
 
     def last_turn(self) -> bool:
         """Read once more, although it is paused. False: somebody else reads this moment. On the reader thread."""
@@ -216,19 +216,16 @@ class Reader:
 
     # -- direct read --------------------------------------------------------------------------------------------------
 
-    def direct(self, waiter: Waiter, deadline: float | None) -> Any:
-        """Wait for input on the caller's own thread and read it.
-
-        CANNOT: the socket can't be borrowed, wait for the mailbox. None: look into the mailbox. An item: there was exactly this one.
-        """
+    def direct(self, waiter: Waiter, deadline: float | None) -> bool:
+        """Wait for input on the caller's own thread and read it into the mailbox. False: the socket can't be borrowed, wait for that."""
         loan = self.loan
         if loan is None or loan.borrower is not waiter:
             loan = self._lend(waiter)
             if loan is None:
-                return CANNOT
+                return False
         if self.gates & PAUSED:
             self.give_back()
-            return CANNOT
+            return False
         mailbox: Any = self._mailbox
         try:
             with loan.lock:
@@ -239,7 +236,7 @@ class Reader:
                         self.fill()
             if loan.unswept or mailbox.awaited:
                 self._leave(loan)
-            return None
+            return True
         except BaseException:
             self._leave(loan)
             raise

@@ -159,7 +159,7 @@ class StreamActor(SocketActor):
         return self.framing.frame(payload)
 
     def send(self, message: Sendable, timeout: float | None) -> None:
-        frame = self.frame(message)
+        frame = self.framing.frame(message) if type(message) is bytes and len(message) <= self.max_size else self.frame(message)
         if not self.outbox.try_send(frame):
             self.outbox.send(frame, deadline_after(timeout))
 

@@ -18,6 +18,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from actors import sockets
@@ -26,7 +27,7 @@ from actors.framing import TEXT_MARK, FrameTooLarge, Framing, Unparsed, tls_hint
 from actors.mailbox import Mailbox
 from actors.message import Message
 from actors.reader import ENDED, LENT, RETRY, SPECIAL, Reader
-from actors.waiting import READ, Waiter
+from actors.waiting import READ, current
 
 if TYPE_CHECKING:
     from actors.readerthread import ReaderThread
@@ -97,7 +98,7 @@ class StreamReader(Reader):
         self._over = over
         self._discarded = discarded
         self._unparsed: Unparsed | None = None  # None: no bytes but those of delivered messages
-        self._fresh: list[bytes] = []  # with `dirty`: what `direct` has read, while there is nothing unparsed
+        self._fresh: list[bytes] = []  # with `dirty`: what `get` has read, while there is nothing unparsed
         self._parsed: tuple[Iterator[Message], int] | None = None
 
     def _fill(self) -> None:
@@ -110,20 +111,26 @@ class StreamReader(Reader):
             if not full or self.gates & ~LENT:
                 return
 
-    def direct(self, waiter: Waiter, deadline: float | None) -> Any:
-        """`Reader.direct` in one piece for what nearly every read of a script is: the loan is in force, nothing is left over, and what
-        comes is one whole message, which goes to the script and not through the mailbox.
+    def get(self, deadline: float | None) -> Any:
+        """`Mailbox.get`, in one piece for what nearly every read of a script is: the loan is in force, nothing waits or is left over, and
+        what comes is one whole message, which goes to the script and not through the mailbox.
         """
+        mailbox: Any = self._mailbox
+        if mailbox.items:
+            item = mailbox.take()
+            if item is not None:
+                return item
+        waiter = current()
         loan = self.loan
         if loan is None or loan.borrower is not waiter or self._unparsed is not None or self.dirty:
-            return super().direct(waiter, deadline)
-        mailbox: Any = self._mailbox
+            return mailbox.get(deadline)
         fresh = self._fresh
         item = None
         try:
             with loan.lock:
-                # Who closes or pauses takes the borrower's name off the loan and unparks it, so these are not looked at again.
-                if self.loan is loan and not (mailbox.items or mailbox.ended or mailbox.returned):
+                # While this loan is in force nobody else puts anything in. Who closes or pauses takes the borrower's name off the loan and
+                # unparks it, so these are not looked at again.
+                if self.loan is loan and not (mailbox.ended or mailbox.returned):
                     loan.used = True
                     if waiter.wait(deadline, self.fd, READ, mailbox):
                         self.dirty = True
@@ -148,13 +155,15 @@ class StreamReader(Reader):
                                 self.bytes_in = size
             if loan.unswept or mailbox.awaited:
                 self._leave(loan)
-            return item  # no call may stand between here and the caller's store
+            if item is not None or (deadline is not None and mailbox.idle and monotonic() >= deadline):
+                return item  # no call may stand between here and the caller's store
         except BaseException:
             if item is not None:
                 mailbox.keep(item)
                 mailbox.put_back()
             self._leave(loan)
             raise
+        return mailbox.get(deadline)
 
     def _read(self) -> bool:
         """Read once into `_unparsed`. False when there was nothing, or the input is over."""

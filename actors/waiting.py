@@ -153,7 +153,7 @@ class Waiter:
 
         Raises KeyboardInterrupt when the thread was interrupted, DeadlinePassed when its scope's time is over.
         """
-        if deadline is None or self._interrupted or self.limit is not None or self.host is not None:
+        if deadline is None or self.limit is not None or self.host is not None:
             timeout = self._begin(deadline)
         else:
             timeout = deadline - monotonic()

@@ -43,13 +43,14 @@ class Connection(Proxy):
     hello
     """
 
-    __slots__ = ("_mailbox", "_told")
+    __slots__ = ("_get", "_mailbox", "_told")
 
     _actor: StreamActor | DatagramActor | LinkActor
 
     def __init__(self, actor: StreamActor | DatagramActor | LinkActor) -> None:
         self._actor = actor
         self._mailbox = actor.mailbox
+        self._get = actor.reader.get if isinstance(actor, StreamActor) else actor.mailbox.get
         self._told = False
 
     @property
@@ -128,7 +129,7 @@ class Connection(Proxy):
         `close()`.
         """
         try:
-            return self._mailbox.get(None if timeout is None else deadline_after(timeout))
+            return self._get(None if timeout is None else deadline_after(timeout))
         except (PeerClosed, Broken):
             self._tell()
             raise

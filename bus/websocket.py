@@ -99,7 +99,7 @@ class Session(WebSocketClient):
     HELLO
     """
 
-    __slots__ = ("_mailbox",)
+    __slots__ = ("_get", "_mailbox")
 
     def __init__(self, actor: Guest, home: object, request: Request, protocol: Any) -> None:
         super().__init__(actor, home, request, protocol)
@@ -110,6 +110,7 @@ class Session(WebSocketClient):
             self._mailbox.use_direct(actor.reader.direct)
         assert actor.lane is not None
         actor.lane.deliver_to(self._mailbox)
+        self._get: Callable[[float | None], Message | None] = actor.reader.get
 
     def receive(self, timeout: float | None = None) -> Message | None:
         """The next message; None after `timeout` seconds without one. PeerClosed, Broken or Closed at the end, as `Connection.receive`.
@@ -120,7 +121,7 @@ class Session(WebSocketClient):
         assert lane is not None
         lane.receiving = True
         try:
-            return self._mailbox.get(None if timeout is None else deadline_after(timeout))
+            return self._get(None if timeout is None else deadline_after(timeout))
         finally:
             lane.receiving = False
 

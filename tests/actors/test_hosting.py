@@ -134,6 +134,7 @@ def test_live_actors_are_those_that_have_not_ended(nobody_yet: None) -> None:
 
 
 def test_shutdown_closes_everything_ends_every_thread_and_can_be_followed_by_more(nobody_yet: None) -> None:
+    waiting.current().equip()  # what this thread waits with is its own
     watch = LeakWatch()
     for _ in range(2):
         with ExitStack() as stack:

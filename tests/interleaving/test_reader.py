@@ -44,6 +44,7 @@ class Line:
         self.reader = self.make_reader()
         self.reader.read_lock.observed = True  # type: ignore[attr-defined]
         self.mailbox.use_direct(self.reader.direct)
+        self.get = getattr(self.reader, "get", self.mailbox.get)
         self.reader.start()
         self.scripts = scripts  # that have not finished
         self.got: list[bytes] = []
@@ -74,7 +75,7 @@ class Line:
 
     def receive(self, count: int, timeout: float | None = None) -> None:
         for _ in range(count):
-            item = self.mailbox.get(None if timeout is None else monotonic() + timeout)
+            item = self.get(None if timeout is None else monotonic() + timeout)
             if item is None:
                 self.missed += 1
             else:
@@ -153,6 +154,8 @@ def play(
             "actors.readerthread.Wakeup": Bell,
             "actors.readerthread.make_poller": Poller,
             "actors.readerthread.monotonic": monotonic,
+            "actors.streamreader.current": current,
+            "actors.streamreader.monotonic": monotonic,
         },
     )
     assert report.complete or not complete or line is StreamLine  # which has more lines than runs
