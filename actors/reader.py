@@ -9,11 +9,12 @@ Guarantees
 
 Borrowing is not given back after each message: the `Loan` stays, and the next `receive` of that thread costs no system call for it. The
 reader thread looks every few milliseconds which borrowers have stopped reading and takes their sockets back (*sweep*). So a `receive`
-that an exception ends at any bytecode leaves nothing undone. Each loan has a lock of its own, held while its borrower reads: a borrower
-that lost its loan meanwhile never waits behind the next one's `receive`.
+that an exception ends at any bytecode leaves nothing undone. While a borrower reads, its loan says `reading`. Nobody ever waits for that,
+so it needs no lock: that the loan is in force and that its borrower reads now is seen and said in one step, and so is that it does not
+read and that the loan is over. (Between two calls CPython with its global lock switches no threads; without that lock nothing is lent.)
 
-`mutex` owns `gates`, `loan` and the mask. The right to read (`read_lock`, or the lock of the loan in force) owns what `fill` touches. Lock
-order: the right to read, mailbox or outbox, mutex.
+`mutex` owns `gates` and the mask. The right to read (`read_lock`, or a loan in force that says `reading`) owns what `fill` touches. Lock
+order: `read_lock`, mailbox or outbox, mutex.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from actors.errors import Broken
-from actors.mailbox import Mailbox
+from actors.mailbox import LOCKED, Mailbox
 from actors.poller import ERR, HUP, IN, OUT, interest
 from actors.waiting import READ, Waiter, current
 from actors.wakeup import PORTABLE
@@ -59,17 +60,18 @@ def _nothing() -> None:
 
 
 class Loan:
-    """A socket lent to a script's thread. `lock` is held while that thread reads; only it takes the lock blocking.
+    """A socket lent to a script's thread. `recv` is the socket's.
 
     `borrower` is its `waiter` from when it may read: once the turn is over in which the reader thread may have been.
     """
 
-    __slots__ = ("borrower", "lock", "unswept", "used", "waiter")
+    __slots__ = ("borrower", "reading", "recv", "unswept", "used", "waiter")
 
-    def __init__(self, waiter: Waiter) -> None:
+    def __init__(self, waiter: Waiter, sock: socket.socket) -> None:
         self.waiter = waiter
+        self.recv = sock.recv
         self.borrower: Waiter | None = None
-        self.lock = Lock()
+        self.reading = False  # this moment
         self.used = True  # since the sweep last looked
         self.unswept = False  # the sweep has given up on it because its borrower waits for long
 
@@ -228,16 +230,17 @@ class Reader:
             return False
         mailbox: Any = self._mailbox
         try:
-            with loan.lock:
-                # Between the caller's look at the mailbox and here, the reader thread may have delivered or taken the socket back.
-                if self.loan is loan and not (self.closing or mailbox.items or mailbox.ended or mailbox.returned):
-                    loan.used = True
-                    if self.dirty or waiter.wait(deadline, self.fd, READ, mailbox):
-                        self.fill()
+            # Between the caller's look at the mailbox and here, the reader thread may have delivered or taken the socket back.
+            if self.loan is loan and not (self.closing or mailbox.items or mailbox.ended or mailbox.returned):
+                loan.reading = loan.used = True  # no call stands between that look and this
+                if self.dirty or waiter.wait(deadline, self.fd, READ, mailbox):
+                    self.fill()
+                loan.reading = False
             if loan.unswept or mailbox.awaited:
                 self._leave(loan)
             return True
         except BaseException:
+            loan.reading = False
             self._leave(loan)
             raise
 
@@ -250,11 +253,11 @@ class Reader:
             self._mailbox.share()
 
     def _lend(self, waiter: Waiter) -> Loan | None:
-        if PORTABLE:
+        if PORTABLE or not LOCKED:
             return None
         loan = self.loan
         if loan is None:
-            loan = Loan(waiter)
+            loan = Loan(waiter, self.sock)
             with self.mutex:
                 if self.gates or self.closing:
                     return None
@@ -297,46 +300,36 @@ class Reader:
         return loan is None or self._take_back(loan)
 
     def _take_back(self, loan: Loan) -> bool:
-        # Without waiting, and with a release that an interrupt could prevent: for the reader thread, which gets none.
-        if not loan.lock.acquire(False):
+        # For the reader thread, which no interrupt reaches.
+        if loan.reading:
             return False
-        try:
-            self._end_loan(loan)
-        finally:
-            loan.lock.release()
+        if self.loan is loan:
+            self.loan = None  # no call stands between the look at `reading` and this
+            if self.dirty and not self.closing:
+                self.fill()
+            with self.mutex:
+                self.gates &= ~LENT
+                self._apply()
         return True
-
-    def _end_loan(self, loan: Loan) -> None:
-        """With the loan's lock."""
-        if self.loan is not loan:
-            return
-        if self.dirty and not self.closing:
-            self.fill()
-        with self.mutex:
-            self.loan = None
-            self.gates &= ~LENT
-            self._apply()
 
     def look(self) -> None:
         """Read what is there now without waiting, if the calling thread is the borrower. Else the reader thread has looked already."""
         loan = self.loan
-        if loan is None or loan.borrower is not current():
+        mailbox: Any = self._mailbox
+        if loan is None or mailbox is None or loan.borrower is not current():
             return
-        with loan.lock:
-            if self.loan is loan and not self.closing and self._mailbox is not None and self._mailbox.idle:
+        try:
+            if self.loan is loan and not (self.closing or mailbox.items or mailbox.ended or mailbox.returned):
+                loan.reading = True  # as in `direct`
                 self.fill()
-        self._leave(loan)
+        finally:
+            loan.reading = False
+            if loan.unswept:
+                self._leave(loan)
 
     def give_back(self) -> None:
         """Have the reader thread read from now on, unless another thread is reading this moment."""
-        loan = self.loan
-        if loan is None:
-            return
-        if loan.borrower is current():
-            with loan.lock:
-                self._end_loan(loan)
-            self._leave(loan)
-        else:
+        if self.loan is not None:
             self.thread.call_soon(self.revoke)
 
     # -- the end ------------------------------------------------------------------------------------------------------

@@ -153,7 +153,7 @@ class StreamActor(SocketActor):
 
     def frame(self, message: Sendable) -> bytes:
         """The message on the wire. Raises TooLarge over `max_size`, TypeError, ValueError when the framing cannot carry it."""
-        payload = message if type(message) is bytes else encode(message)
+        payload = message if type(message) is bytes else message.data if type(message) is Message else encode(message)
         if len(payload) > self.max_size:
             raise TooLarge(self.remote_address, f"{len(payload)} bytes are over max_size={self.max_size}")
         return self.framing.frame(payload)

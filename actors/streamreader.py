@@ -127,37 +127,38 @@ class StreamReader(Reader):
         fresh = self._fresh
         item = None
         try:
-            with loan.lock:
-                # While this loan is in force nobody else puts anything in. Who closes or pauses takes the borrower's name off the loan and
-                # unparks it, so these are not looked at again.
-                if self.loan is loan and not (mailbox.ended or mailbox.returned):
-                    loan.used = True
-                    if waiter.wait(deadline, self.fd, READ, mailbox):
-                        self.dirty = True
-                        try:
-                            fresh.extend(map(self.sock.recv, READ_ONCE))
-                        except OSError as exc:
-                            self._nothing_read(exc)
+            # While this loan is in force nobody else puts anything in. Who closes or pauses takes the borrower's name off the loan and
+            # unparks it, so these are not looked at again.
+            if self.loan is loan and not (mailbox.ended or mailbox.returned):
+                loan.reading = loan.used = True  # no call stands between that look and this
+                if waiter.wait(deadline, self.fd, READ, mailbox):
+                    self.dirty = True
+                    try:
+                        fresh.extend(map(loan.recv, READ_ONCE))
+                    except OSError as exc:
+                        self._nothing_read(exc)
+                    else:
+                        data = fresh[0]
+                        framing = self._framing
+                        sole = framing.sole(data, self.max_size) if data else None
+                        if sole is None:
+                            self._fill()
                         else:
-                            data = fresh[0]
-                            framing = self._framing
-                            sole = framing.sole(data, self.max_size) if data else None
-                            if sole is None:
-                                self._fill()
-                            else:
-                                message = Message(sole, self._source, data[0] == TEXT_MARK if framing.marks_text else None)
-                                size = self.bytes_in + len(sole)
-                                # One commit: stores and no call between them.
-                                item = message
-                                del fresh[:]
-                                self.dirty = False
-                                self.messages_in += 1
-                                self.bytes_in = size
+                            message = Message(sole, self._source, data[0] == TEXT_MARK if framing.marks_text else None)
+                            size = self.bytes_in + len(sole)
+                            # One commit: stores and no call between them.
+                            item = message
+                            del fresh[:]
+                            self.dirty = False
+                            self.messages_in += 1
+                            self.bytes_in = size
+                loan.reading = False
             if loan.unswept or mailbox.awaited:
                 self._leave(loan)
             if item is not None or (deadline is not None and mailbox.idle and monotonic() >= deadline):
                 return item  # no call may stand between here and the caller's store
         except BaseException:
+            loan.reading = False
             if item is not None:
                 mailbox.keep(item)
                 mailbox.put_back()
