@@ -31,7 +31,6 @@ from actors.errors import (
 )
 from actors.message import Message
 from actors.waiting import deadline
-from bus._version import __version__
 from bus.connecting import connect
 from bus.connection import Connection
 
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from actors.reports import BroadcastReport, Cut, StopReport
     from actors.stats import ServerStats, Stats
     from actors.topics import TopicMessage
+    from bus._version import __version__
     from bus.anyof import receive_any
     from bus.bridging import Bridge, bridge
     from bus.datagrams import Group, UdpSocket
@@ -117,6 +117,7 @@ _LATE = {
     "actors.reports": ("BroadcastReport", "Cut", "StopReport"),
     "actors.stats": ("ServerStats", "Stats"),
     "actors.topics": ("TopicMessage",),
+    "bus._version": ("__version__",),
     "bus.anyof": ("receive_any",),
     "bus.bridging": ("Bridge", "bridge"),
     "bus.datagrams": ("Group", "UdpSocket"),
