@@ -39,12 +39,13 @@ WEBSOCKETS_IO = {"asyncio", "cli", "legacy", "sync", "trio"}
 
 # Loaded when first needed, because a script on plain TCP should not pay for them: half of what an import of `bus` could cost.
 LATE = {
-    "asyncio", "concurrent.futures", "dataclasses", "datetime", "hashlib", "http", "importlib.metadata", "inspect", "ipaddress", "json",
-    "nats", "pathlib", "random", "secrets", "ssl", "subprocess", "tempfile", "tomllib", "urllib.parse", "websockets",
+    "asyncio", "concurrent.futures", "dataclasses", "datetime", "hashlib", "http", "importlib.metadata", "importlib.util", "inspect",
+    "ipaddress", "json", "nats", "pathlib", "random", "secrets", "ssl", "subprocess", "tempfile", "tomllib", "urllib.parse", "websockets",
 }  # fmt: skip
 LATE_OURS = {
-    "actors.bridging", "actors.cluster", "actors.datagram", "actors.http", "actors.link", "actors.listener", "actors.server",
-    "actors.stats", "actors.subjects", "actors.subscription", "actors.topics", "actors.websocket", "bus.bridging", "bus.serving",
+    "actors.bridging", "actors.callbacks", "actors.cluster", "actors.datagram", "actors.draining", "actors.heartbeat", "actors.http",
+    "actors.journal", "actors.lane", "actors.link", "actors.listener", "actors.serialline", "actors.server", "actors.stats",
+    "actors.subjects", "actors.subscription", "actors.topics", "actors.websocket", "bus._version", "bus.bridging", "bus.serving",
     "bus.testing", "bus.topics", "bus.websocket",
 }  # fmt: skip
 
