@@ -30,6 +30,7 @@ def imports(module: str, title: str = "") -> Peer:
 PEERS = (
     Peer("bare", "bare Python", "", "\n".join(BARE)),
     imports("bus", "**`import bus`**"),
+    Peer("bus-connect", "**`import bus; bus.connect`**", "", "-c\nimport bus; bus.connect", needs="bus"),
     imports("zmq"),
     imports("websockets.sync.client"),
     imports("asyncio"),
