@@ -1,14 +1,19 @@
-"""The watch behind a FIN: whether the peer's TCP has taken everything. The kernel tells when it is asked, so it is, less and less often."""
+"""What the peer's TCP has not acknowledged, and the watch behind a FIN. The kernel tells when it is asked, less and less often."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from actors import sockets
 from actors.readerthread import ReaderThread
+from actors.states import State
 
-__all__ = ["ACK_LOOKS", "AckWatch"]
+if TYPE_CHECKING:
+    from actors.stream import StreamActor
+
+__all__ = ["ACK_LOOKS", "AckWatch", "in_kernel"]
 
 ACK_LOOKS = (0.0002, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # seconds from one look to the next; the last one again and again
 
@@ -39,3 +44,9 @@ class AckWatch:
             return
         self._loop.call_later(ACK_LOOKS[min(self._looks, len(ACK_LOOKS) - 1)], self.look)
         self._looks += 1
+
+
+def in_kernel(actor: StreamActor) -> int:
+    """Bytes that are with the kernel and that the peer's TCP has not acknowledged, as far as the system tells."""
+    fin = actor.state is State.LINGERING  # counted by the system, and no byte
+    return max(0, sockets.unacknowledged(actor.reader.sock) - fin)

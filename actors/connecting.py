@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from actors import sockets
 from actors.errors import ConnectFailed, ConnectTimeout
@@ -25,12 +25,15 @@ IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY)
 _forgiving_until = 0.0
 
 
-class Dialled(NamedTuple):
+class Dialled:
     """A connection that was made, and what its actor is to be."""
 
-    sock: Any
-    kind: type[StreamActor]
-    options: dict[str, Any]
+    __slots__ = ("kind", "options", "sock")
+
+    def __init__(self, sock: Any, kind: type[StreamActor], options: dict[str, Any]) -> None:
+        self.sock = sock
+        self.kind = kind
+        self.options = options
 
 
 def forgive_refusals(seconds: float) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from actors import sockets
+from actors.ackwatch import in_kernel
 from actors.actor import Control
 from actors.answer import Answer
 from actors.errors import BusError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from actors.reports import Cut
     from actors.stream import StreamActor
 
-__all__ = ["ClientDrain", "Drain", "cut_of", "in_kernel"]
+__all__ = ["ClientDrain", "Drain", "cut_of"]
 
 RETRY = 0.001  # as often as a reader thread asks for a socket that a script reads
 
@@ -85,12 +85,6 @@ class ClientDrain:
     def through(self) -> None:
         """Nothing more is to be done for this client."""
         self._quiet()
-
-
-def in_kernel(actor: StreamActor) -> int:
-    """Bytes that are with the kernel and that the peer's TCP has not acknowledged, as far as the system tells."""
-    fin = actor.state is State.LINGERING  # counted by the system, and no byte
-    return max(0, sockets.unacknowledged(actor.reader.sock) - fin)
 
 
 def cut_of(actor: StreamActor, client: Any, running: bool) -> Cut | None:

@@ -27,7 +27,6 @@ __all__ = [
     "LINES",
     "RAW",
     "TEXT_MARK",
-    "Fed",
     "FrameTooLarge",
     "Framing",
     "Parsed",
@@ -36,6 +35,7 @@ __all__ = [
     "left_over",
     "looks_like_tls",
     "tls_hint",
+    "with_heartbeat",
 ]
 
 HEADER = Struct(">I")
@@ -69,15 +69,6 @@ class Parsed(NamedTuple):
     texts: list[bool] | None = None  # which of them are text, if the framing marks that
 
 
-class Fed(NamedTuple):
-    """What `feed` made of the bytes; with the reason, if that was the end of the input."""
-
-    messages: list[bytes]
-    unparsed: Unparsed
-    texts: list[bool] | None = None
-    reason: BusError | None = None
-
-
 class Framing(Protocol):
     name: str
     delimited: bool  # whether a message shows where it ends; if not, only an orderly end of the stream tells that all has come
@@ -100,8 +91,10 @@ class Framing(Protocol):
         """Take the whole messages out. Changes nothing. Raises FrameTooLarge."""
         ...
 
-    def feed(self, unparsed: Unparsed) -> Fed:
-        """Take in what `parse` has called special. May write, and change what comes next; on the reader thread."""
+    def feed(self, unparsed: Unparsed) -> tuple[Parsed, BusError | None]:
+        """Take in what `parse` has called special; with the reason, if that was the end of the input. May write, and change what comes
+        next; on the reader thread.
+        """
         ...
 
     def cut_off(self, left: int) -> BusError | None:
@@ -153,7 +146,7 @@ class _Stateless:
     judged = 0
     marks_text = False
 
-    def feed(self, unparsed: Unparsed) -> Fed:
+    def feed(self, unparsed: Unparsed) -> tuple[Parsed, BusError | None]:
         raise AssertionError(f"{self} calls nothing special")
 
     def cut_off(self, left: int) -> BusError | None:
@@ -261,3 +254,12 @@ ETX: Framing = _Terminated("etx", b"\x03", "0x03 (ETX)")
 LINES: Framing = _Terminated("lines", b"\n", "a line feed", strip=b"\r")
 RAW: Framing = _Raw()
 FRAMINGS: dict[str, Framing] = {framing.name: framing for framing in (LENGTH, ETX, LINES, RAW)}
+
+
+def with_heartbeat(framing: Framing, interval: float | None) -> Framing:
+    """A framing for one connection, with a beat every `interval` seconds; None: the framing itself."""
+    if interval is None:
+        return framing
+    from actors.heartbeat import Heartbeat
+
+    return Heartbeat(framing, interval)

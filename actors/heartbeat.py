@@ -8,26 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from actors.errors import Broken
-from actors.framing import Fed, FrameTooLarge, Framing, Parsed, Unparsed
+from actors.errors import Broken, BusError
+from actors.framing import FrameTooLarge, Parsed, Unparsed
 from actors.reader import LENT
 from actors.states import State
 
 if TYPE_CHECKING:
+    from actors.framing import Framing
     from actors.stream import StreamActor
 
-__all__ = ["MISSES", "Heartbeat", "with_heartbeat"]
+__all__ = ["MISSES", "Heartbeat"]
 
 MISSES = 3  # intervals without a byte after which the peer is given up
 
 
-def with_heartbeat(framing: Framing, interval: float | None) -> Framing:
-    """A framing for one connection, with a beat every `interval` seconds; None: the framing itself."""
-    return framing if interval is None else Heartbeat(framing, interval)
-
-
 class Heartbeat:
-    """The framing of one connection, without its empty messages. `heard` changes with every read."""
+    """The framing of one connection, without its empty messages; `interval` in seconds. `heard` changes with every read."""
 
     delimited = True
     marks_text = False
@@ -67,7 +63,7 @@ class Heartbeat:
             raise
         return Parsed([message for message in messages if message], rest, texts)
 
-    def feed(self, unparsed: Unparsed) -> Fed:
+    def feed(self, unparsed: Unparsed) -> tuple[Parsed, BusError | None]:
         return self._framing.feed(unparsed)
 
     # -- the beat, on the reader thread -------------------------------------------------------------------------------

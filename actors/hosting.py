@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
@@ -12,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from actors import crew, keeper
+from actors.ending import at_exit
 from actors.readerthread import ReaderThread
 
 if TYPE_CHECKING:
@@ -143,6 +143,6 @@ def _after_fork() -> None:
         forking.disown(loops)
 
 
-atexit.register(shutdown)
+at_exit(shutdown)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -72,6 +72,8 @@ class _Inlet:
 class LinkActor(SocketActor):
     """See the module. `sock` is the first connection's, `dial(deadline)` makes another. `on_state`: see `actors.telling`."""
 
+    make_outbox = JournalOutbox  # for each connection
+
     def __init__(
         self,
         sock: Any,

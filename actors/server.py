@@ -16,8 +16,7 @@ from actors.broadcast import offer_to_all
 from actors.callbacks import NOBODY, Callbacks, judging
 from actors.draining import ClientDrain, Drain, cut_of
 from actors.errors import BusError, Closed, TooLarge
-from actors.framing import LENGTH, Framing
-from actors.heartbeat import with_heartbeat
+from actors.framing import LENGTH, Framing, with_heartbeat
 from actors.lane import Lane
 from actors.listener import ListenerActor
 from actors.message import Message, Sendable, encode

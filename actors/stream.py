@@ -14,15 +14,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from actors import sockets
-from actors.ackwatch import AckWatch
+from actors.ackwatch import AckWatch, in_kernel
 from actors.actor import Close, SocketActor, post
 from actors.answer import Answer, Call
-from actors.draining import ClientDrain, in_kernel
 from actors.errors import Broken, BusError, Closed, PeerClosed, TooLarge
 from actors.framing import LENGTH, Framing
 from actors.halves import Halves
-from actors.journal import JournalOutbox
-from actors.lane import Lane
 from actors.mailbox import MAX_BYTES as MAILBOX_BYTES
 from actors.mailbox import MAX_MESSAGES, Mailbox
 from actors.message import Message, Sendable, encode, weigh
@@ -38,6 +35,8 @@ from actors.streamreader import StreamReader
 from actors.waiting import current, deadline_after
 
 if TYPE_CHECKING:
+    from actors.draining import ClientDrain
+    from actors.lane import Lane
     from actors.link import LinkActor
     from actors.stats import Stats
 
@@ -107,7 +106,7 @@ class StreamActor(SocketActor):
         self._link = link
         self.halves = Halves(self, half_open)
         self.silence = SilenceWatch(self, handshake_timeout, idle_timeout)
-        self.outbox = (Outbox if link is None else JournalOutbox)(
+        self.outbox = (Outbox if link is None else link.make_outbox)(
             sock, address=remote_address, backlog=self._backlog, failed=self._write_failed, drained=self._drained,
             max_bytes=outbox_bytes, max_messages=outbox_messages,
         )

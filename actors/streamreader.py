@@ -212,7 +212,7 @@ class StreamReader(Reader):
             if not self.thread.is_current():
                 self._hand_over()
                 return False
-            messages, rest, texts, reason = self._framing.feed(rest)
+            (messages, rest, texts), reason = self._framing.feed(rest)
             self._commit(messages, rest, texts)
             if reason is not None:
                 self._end_input(reason)

@@ -18,7 +18,7 @@ from websockets.frames import BINARY, CLOSE, CONT, PING, PONG, TEXT, CloseCode, 
 from websockets.protocol import Side, State
 
 from actors.errors import Broken, BusError, PeerClosed
-from actors.framing import TEXT_MARK, Fed, Parsed, Unparsed, count_chunks, left_over
+from actors.framing import TEXT_MARK, Parsed, Unparsed, count_chunks, left_over
 
 if TYPE_CHECKING:
     from websockets.protocol import Protocol as SansIO
@@ -228,7 +228,7 @@ class WebSocketFraming:
 
     # -- in, on the reader thread -------------------------------------------------------------------------------------
 
-    def feed(self, unparsed: Unparsed) -> Fed:
+    def feed(self, unparsed: Unparsed) -> tuple[Parsed, BusError | None]:
         """Take all whole frames, of whatever kind. One that is too large is judged by its header."""
         data = b"".join(unparsed.chunks)
         messages: list[bytes] = []
@@ -238,7 +238,7 @@ class WebSocketFraming:
             end, length = self._extent(data, start)
             room = self._max_size - (0 if data[start] & CONTROL else self.protocol.current_size or 0)
             if end > len(data) and length <= room:
-                return Fed(messages, left_over(data[start:], end - start), texts)
+                return Parsed(messages, left_over(data[start:], end - start), texts), None
             payload = self.sole(data[start:end], self._max_size)
             if payload is not None:
                 messages.append(payload)
@@ -246,9 +246,9 @@ class WebSocketFraming:
             else:
                 reason = self._judge(data[start:end], messages, texts)
                 if reason is not None:
-                    return Fed(messages, Unparsed([]), texts, reason)
+                    return Parsed(messages, Unparsed([]), texts), reason
             start = end
-        return Fed(messages, left_over(data[start:], 2), texts)
+        return Parsed(messages, left_over(data[start:], 2), texts), None
 
     def _judge(self, frame: bytes, messages: list[bytes], texts: list[bool]) -> BusError | None:
         """Have the protocol judge one frame. Returns the reason if that is the end."""

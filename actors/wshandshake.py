@@ -23,7 +23,7 @@ from actors import crew, scope
 from actors.actor import Close
 from actors.callbacks import Callbacks
 from actors.errors import Broken, BusError
-from actors.framing import Fed, Parsed, Unparsed, count_chunks, left_over, tls_hint
+from actors.framing import Parsed, Unparsed, count_chunks, left_over, tls_hint
 from actors.http import HEAD_END, MAX_HEAD, Answer, Request, Response, encode_answer
 from actors.reader import SPECIAL
 from actors.stream import LINGER, State
@@ -134,11 +134,11 @@ class Hello:
         data = b"".join(unparsed.chunks)
         return Parsed([], left_over(data, special=HEAD_END in data or len(data) > MAX_HEAD or not _may_be_http(data)))
 
-    def feed(self, unparsed: Unparsed) -> Fed:
+    def feed(self, unparsed: Unparsed) -> tuple[Parsed, BusError | None]:
         data = b"".join(unparsed.chunks)
         end = data.find(HEAD_END) + len(HEAD_END) if HEAD_END in data[:MAX_HEAD] else len(data)
         self._asked(data[:end], data[end:])
-        return Fed([], Unparsed([]))
+        return Parsed([], Unparsed([])), None
 
     def goodbye(self, code: int, reason: str) -> bytes:
         return b""

@@ -11,6 +11,7 @@ import bus._siblings  # noqa: F401  # before anything of `actors`
 # isort: split
 from typing import TYPE_CHECKING
 
+from actors import ending as _ending  # noqa: F401  # now, so that what a script registers with `atexit` is done before it
 from actors.errors import (
     BadAddress,
     BadTopic,
@@ -30,10 +31,6 @@ from actors.errors import (
     TooLarge,
 )
 from actors.message import Message
-from actors.waiting import deadline
-from bus._version import __version__
-from bus.connecting import connect
-from bus.connection import Connection
 
 if TYPE_CHECKING:
     from actors.cluster import Node
@@ -41,8 +38,12 @@ if TYPE_CHECKING:
     from actors.reports import BroadcastReport, Cut, StopReport
     from actors.stats import ServerStats, Stats
     from actors.topics import TopicMessage
+    from actors.waiting import deadline
+    from bus._version import __version__
     from bus.anyof import receive_any
     from bus.bridging import Bridge, bridge
+    from bus.connecting import connect
+    from bus.connection import Connection
     from bus.datagrams import Group, UdpSocket
     from bus.listener import Listener
     from bus.opening import Topics, open
@@ -110,15 +111,19 @@ __all__ = [
     "subscribe",
 ]
 
-# What a client's script does without: imported when it is first asked for, which is half of what `import bus` would cost otherwise.
+# What a script catches and receives is there at once. Each verb brings its part of the engine when it is first asked for.
 _LATE = {
     "actors.cluster": ("Node",),
     "actors.http": ("Request", "Response"),
     "actors.reports": ("BroadcastReport", "Cut", "StopReport"),
     "actors.stats": ("ServerStats", "Stats"),
     "actors.topics": ("TopicMessage",),
+    "actors.waiting": ("deadline",),
+    "bus._version": ("__version__",),
     "bus.anyof": ("receive_any",),
     "bus.bridging": ("Bridge", "bridge"),
+    "bus.connecting": ("connect",),
+    "bus.connection": ("Connection",),
     "bus.datagrams": ("Group", "UdpSocket"),
     "bus.listener": ("Listener",),
     "bus.opening": ("Topics", "open"),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import sys
 from os.path import dirname, realpath
 
 HOME = dirname(dirname(realpath(__file__)))
 
-_spec = find_spec("actors")
+# As importlib.util.find_spec, whose own imports are a hundredth of `import bus`.
+_found = sys.modules.get("actors")
+if _found is not None:
+    _spec = _found.__spec__
+else:
+    _specs = (finder.find_spec("actors", None) for finder in sys.meta_path if hasattr(finder, "find_spec"))  # some of old have none
+    _spec = next((spec for spec in _specs if spec is not None), None)
 _origin = None if _spec is None or _spec.origin is None else realpath(_spec.origin)
 if _origin is None or dirname(dirname(_origin)) != HOME:
     raise ImportError(

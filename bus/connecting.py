@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from actors.connecting import BACKOFF, Dialled, connect_datagram, connect_stream, connect_unix, ends
 from actors.errors import BadAddress
-from actors.heartbeat import with_heartbeat
+from actors.framing import with_heartbeat
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.outbox import MAX_MESSAGES as OUTBOX_MESSAGES
@@ -168,13 +168,13 @@ def _open(
     dial: Callable[[float | None], Dialled], deadline: float | None, threads: Own, limits: dict[str, Any], link: dict[str, Any]
 ) -> Connection:
     """The first connection, or the only one."""
-    sock, kind, options = dialled = dial(deadline)
-    loop, dedicated = loop_for(threads, sock)
+    first = dial(deadline)
+    loop, dedicated = loop_for(threads, first.sock)
     if link:
         from actors.link import LinkActor
 
-        return LinkActor.open_for(Connection, sock, loop, first=dialled, dial=dial, dedicated=dedicated, **limits, **link)
-    return kind.open_for(Connection, sock, loop, dedicated=dedicated, **limits, **options)
+        return LinkActor.open_for(Connection, first.sock, loop, first=first, dial=dial, dedicated=dedicated, **limits, **link)
+    return first.kind.open_for(Connection, first.sock, loop, dedicated=dedicated, **limits, **first.options)
 
 
 def _dial(

@@ -9,7 +9,7 @@ from actors import hosting
 from actors.actor import Closable
 from actors.binding import bind_datagram, bind_pair, listen_stream, listen_unix
 from actors.datagram import DatagramActor
-from actors.heartbeat import with_heartbeat
+from actors.framing import with_heartbeat
 from actors.listener import ListenerActor
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES

@@ -37,17 +37,6 @@ ENGINES = {"adapters/nats": {"nats", "nkeys"}, "adapters/progress.py": {"tqdm"}}
 # Parts of websockets that open sockets themselves; we take its Sans-I/O part alone.
 WEBSOCKETS_IO = {"asyncio", "cli", "legacy", "sync", "trio"}
 
-# Loaded when first needed, because a script on plain TCP should not pay for them: half of what an import of `bus` could cost.
-LATE = {
-    "asyncio", "concurrent.futures", "dataclasses", "datetime", "hashlib", "http", "importlib.metadata", "inspect", "ipaddress", "json",
-    "nats", "pathlib", "random", "secrets", "ssl", "subprocess", "tempfile", "tomllib", "urllib.parse", "websockets",
-}  # fmt: skip
-LATE_OURS = {
-    "actors.bridging", "actors.cluster", "actors.datagram", "actors.http", "actors.link", "actors.listener", "actors.server",
-    "actors.stats", "actors.subjects", "actors.subscription", "actors.topics", "actors.websocket", "bus.bridging", "bus.serving",
-    "bus.testing", "bus.topics", "bus.websocket",
-}  # fmt: skip
-
 MAX_LINES = 400
 # The heart of the engine may be larger, if it has to: path -> its own limit. One entry at most.
 LARGER: dict[str, int] = {}
@@ -172,44 +161,6 @@ def test_no_loop_runs_in_the_frame_that_holds_a_lock() -> None:
         for line in loops_with_a_lock(path.read_text(encoding="utf-8"))
     ]
     assert not offences, "loops while a lock is held: " + ", ".join(offences)
-
-
-def test_importing_bus_loads_nothing_it_may_never_need() -> None:
-    # Pykka 4.5 loads none of these itself. What site customization loaded before us is not our doing.
-    code = "import sys; before = set(sys.modules); import bus; print(*sorted(set(sys.modules) - before))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    loaded = set(done.stdout.split())
-    assert "bus" in loaded
-    assert not loaded & (LATE | LATE_OURS)
-    assert "adapters" not in loaded
-
-
-def test_what_is_loaded_late_is_there() -> None:
-    # A name that has moved would make the test above one that cannot fail.
-    assert [name for name in sorted(LATE | LATE_OURS) if importlib.util.find_spec(name) is None] == []
-
-
-def test_a_public_name_is_found_whenever_its_module_is_loaded() -> None:
-    code = """if True:
-        import bus
-        listed = dir(bus)
-        assert set(bus.__all__) <= set(listed), set(bus.__all__) - set(listed)
-        from bus import Server, publish
-        assert bus.publish is publish and "Server" in vars(bus)
-        from bus import *
-        assert Server is bus.Server and connect is bus.connect
-        import pickle
-        assert pickle.loads(pickle.dumps(bus.Stats(lost=1))) == bus.Stats(lost=1)
-        try:
-            bus.serv
-        except AttributeError as exc:
-            print(exc)
-    """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (0, "module 'bus' has no attribute 'serv'\n"), done.stderr
 
 
 @pytest.mark.parametrize("package", PACKAGES)

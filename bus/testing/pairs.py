@@ -6,8 +6,7 @@ import socket
 from itertools import count
 from typing import Any
 
-from actors.framing import Framing
-from actors.heartbeat import with_heartbeat
+from actors.framing import Framing, with_heartbeat
 from actors.mailbox import MAX_BYTES, MAX_MESSAGES
 from actors.outbox import MAX_BYTES as OUTBOX_BYTES
 from actors.outbox import MAX_MESSAGES as OUTBOX_MESSAGES

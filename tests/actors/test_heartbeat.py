@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from actors.errors import Broken
-from actors.framing import ETX, LENGTH, LINES, FrameTooLarge, Framing, Unparsed
-from actors.heartbeat import MISSES, Heartbeat, with_heartbeat
+from actors.framing import ETX, LENGTH, LINES, FrameTooLarge, Framing, Unparsed, with_heartbeat
+from actors.heartbeat import MISSES, Heartbeat
 from actors.reader import FULL, LENT, SERVING
 from actors.states import State
 

@@ -148,7 +148,7 @@ class End:
         assert texts is not None
         self.messages += zip(messages, texts, strict=True)
         if unparsed.special:
-            messages, unparsed, texts, self.reason = self.framing.feed(unparsed)
+            (messages, unparsed, texts), self.reason = self.framing.feed(unparsed)
             assert texts is not None
             self.messages += zip(messages, texts, strict=True)
         self.unparsed = unparsed

@@ -180,11 +180,13 @@ def test_the_runner_knows_the_original_names(tmp_path: Path, statement: str) -> 
     assert (ended.status, ended.stderr) == (0, "")
 
 
-def test_a_module_in_the_way_of_our_own_packages_is_named(tmp_path: Path) -> None:
-    path = write(tmp_path, "bus.py", "")
+@pytest.mark.parametrize(("name", "statement"), [("bus", "import adapters"), ("actors", "import bus")])
+def test_a_module_in_the_way_of_our_own_packages_is_named(tmp_path: Path, name: str, statement: str) -> None:
+    path = write(tmp_path, f"{name}.py", "print('run')")
     env = environment()
     env["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{env['PYTHONPATH']}"
     done = subprocess.run(
-        [sys.executable, "-c", "import adapters"], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, env=env, check=False
+        [sys.executable, "-c", statement], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, env=env, check=False
     )
-    assert f"needs its own package 'bus' in {ROOT}, but the import finds {path}" in done.stderr
+    assert f"needs its own package {name!r} in {ROOT}, but the import finds {path}" in done.stderr
+    assert done.stdout == ""  # it is found, not run

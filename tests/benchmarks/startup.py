@@ -18,6 +18,8 @@ BARE = ("-c", "pass")
 # As the installed command does it, without the search for it.
 RUN = "import sys; from adapters.cli import main; sys.exit(main())"
 SCRIPT = "SCRIPT"  # stands for the path of an empty one
+# Caches are written: what comes out of a wheel has them, and what runs from a checkout would be compiled in each process.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def imports(module: str, title: str = "") -> Peer:
@@ -28,6 +30,7 @@ def imports(module: str, title: str = "") -> Peer:
 PEERS = (
     Peer("bare", "bare Python", "", "\n".join(BARE)),
     imports("bus", "**`import bus`**"),
+    Peer("bus-connect", "**`import bus; bus.connect`**", "", "-c\nimport bus; bus.connect", needs="bus"),
     imports("zmq"),
     imports("websockets.sync.client"),
     imports("asyncio"),
@@ -40,7 +43,7 @@ PEERS = (
 def spent(arguments: Sequence[str]) -> tuple[float, float]:
     """CPU and seconds of an interpreter from its start to its end."""
     begun = time.perf_counter()
-    child = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    child = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:

@@ -18,8 +18,7 @@ import bus
 from actors import wsclient
 from actors.callbacks import Callbacks
 from actors.errors import BadAddress, Broken, BusError, ConnectFailed, PeerClosed
-from actors.framing import FRAMINGS, FrameTooLarge, Framing, Unparsed
-from actors.heartbeat import with_heartbeat
+from actors.framing import FRAMINGS, FrameTooLarge, Framing, Unparsed, with_heartbeat
 from actors.http import HEAD_END, MAX_HEAD, Request
 from actors.resolving import format_address, numeric
 from actors.states import State
