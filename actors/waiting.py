@@ -153,8 +153,10 @@ class Waiter:
 
         Raises KeyboardInterrupt when the thread was interrupted, DeadlinePassed when its scope's time is over.
         """
-        if deadline is None or self.limit is not None or self.host is not None:
+        if self.limit is not None or self.host is not None:
             timeout = self._begin(deadline)
+        elif deadline is None:
+            timeout = self._longest
         else:
             timeout = deadline - monotonic()
             if timeout > self._longest:

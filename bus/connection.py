@@ -145,9 +145,12 @@ class Connection(Proxy):
 
     def __next__(self) -> Message:
         try:
-            return self.receive()
-        except PeerClosed:
-            raise StopIteration from None
+            return self._get(None)  # type: ignore[return-value]  # None only after a timeout
+        except (PeerClosed, Broken) as exc:
+            self._tell()
+            if isinstance(exc, PeerClosed):
+                raise StopIteration from None
+            raise
 
     def connected(self) -> bool:
         """True while the link is up or a received message waits to be taken. With `reconnect`, False during a gap."""
