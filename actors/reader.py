@@ -19,7 +19,6 @@ order: `read_lock`, mailbox or outbox, mutex.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Callable
 from threading import Lock
@@ -350,7 +349,9 @@ class Reader:
             with self.write_lock, self.mutex:
                 self.thread.unregister(self)
                 self.fd = -1
-                with contextlib.suppress(OSError):  # somebody else has closed the number
+                try:
                     self.sock.close()
+                except OSError:
+                    pass  # somebody else has closed the number
         finally:
             self.read_lock.release()

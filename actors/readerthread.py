@@ -17,7 +17,6 @@ owns the rest.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -150,8 +149,10 @@ class ReaderThread:
 
     def unregister(self, reader: Reader) -> None:
         if self._readers.pop(reader.fd, None) is not None:
-            with contextlib.suppress(OSError):  # see `modify`
+            try:
                 self._poller.unregister(reader.fd)
+            except OSError:
+                pass  # see `modify`
         self.lent.discard(reader)
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:

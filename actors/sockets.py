@@ -67,12 +67,12 @@ def unacknowledged(sock: socket.socket) -> int:
     """Bytes (and a FIN, counted as one) that the peer's TCP has not acknowledged. -1 where the system does not tell."""
     if sys.platform != "linux":
         return -1
-    if sock.family == socket.AF_UNIX:
-        return 0  # there the call counts what the peer has not read; written is with the peer already
     try:
-        return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), SIOCOUTQ, b"\0\0\0\0"))[0])
+        left = int.from_bytes(fcntl.ioctl(sock.fileno(), SIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
     except (OSError, ValueError):
         return -1
+    # A Unix socket counts what the peer has not read; written is with the peer already. Its family is asked for last: each answer is made.
+    return 0 if left and sock.family == socket.AF_UNIX else left
 
 
 def is_dead(sock: socket.socket) -> bool:
