@@ -31,14 +31,14 @@ from pykka import messages
 from pykka._envelope import Envelope
 
 from actors import hosting, scope
-from actors.answer import Answer
+from actors.answer import Answer, Tally
 from actors.errors import BusError
 from actors.readerthread import ReaderThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["REQUIRED_INSIDES", "Closable", "Close", "Control", "SocketActor", "post"]
+__all__ = ["REQUIRED_INSIDES", "Closable", "Close", "CloseServer", "Control", "SocketActor", "post"]
 
 A = TypeVar("A")
 K = TypeVar("K")
@@ -71,19 +71,24 @@ class Control:
 
 
 class Close(Control):
-    """Tell a socket actor to end in order. `answer` gets True if the peer's TCP took everything. A server closes its clients, too, except
-    those `spared`, whom the sender tells itself.
-    """
+    """Tell a socket actor to end in order. `answer` gets True if the peer's TCP took everything."""
 
-    __slots__ = ("answer", "linger", "reason", "spared")
+    __slots__ = ("answer", "linger", "reason")
 
-    def __init__(
-        self, reason: BusError, linger: float, answer: Answer[bool] | None = None, spared: frozenset[SocketActor] = frozenset()
-    ) -> None:
+    def __init__(self, reason: BusError, linger: float, answer: Answer[bool] | None = None) -> None:
         self.reason = reason
         self.linger = linger
         self.answer = answer
-        self.spared = spared
+
+
+class CloseServer(Close):
+    """Tell a server to close its clients and itself. The answer is that of `clients`, too: a guest at the door is not waited for."""
+
+    __slots__ = ("clients",)
+
+    def __init__(self, reason: BusError, linger: float, answer: Tally, clients: dict[Any, Any]) -> None:
+        super().__init__(reason, linger, answer)
+        self.clients = clients
 
 
 class Inbox:
@@ -265,13 +270,21 @@ class SocketActor(pykka.Actor):
         finally:
             inbox.rest()  # also when even ending it failed: what comes next still rings
 
+    def take(self, message: Control) -> bool:
+        """`post` to an actor that may be on the calling reader thread, and then handles it at once. False when it has stopped."""
+        if not self.loop.is_current():
+            return post(self.actor_ref, message)
+        self._handle(Envelope(message))
+        return True
+
     def _handle(self, envelope: Envelope[Any]) -> None:
         message, reply_to = envelope.message, envelope.reply_to
         if isinstance(message, messages._ActorStop):
             self.stop_requested(lambda: None if reply_to is None else reply_to.set(None))
             return
         try:
-            response = self._handle_receive(message)
+            # Ours are not among what Pykka looks for first.
+            response = self.on_receive(message) if isinstance(message, Control) else self._handle_receive(message)
         except BaseException:
             if reply_to is not None:
                 reply_to.set_exception()

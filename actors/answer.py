@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from actors.waiting import Waiter, current
 
-__all__ = ["Answer", "Call"]
+__all__ = ["Answer", "Call", "Tally"]
 
 T = TypeVar("T")
 
@@ -48,6 +48,25 @@ class Answer(Generic[T]):
                 return None
             waiter.wait(deadline, on=self)
         return self._value
+
+
+class Tally(Answer[bool]):
+    """The answer of `count` together, who each set it once: given by the last of them, and True if all said so."""
+
+    __slots__ = ("_all", "_missing")
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self._missing = count
+        self._all = True
+
+    def set(self, value: bool) -> None:
+        with self._lock:
+            self._missing -= 1
+            self._all = self._all and value
+            last = not self._missing
+        if last:
+            super().set(self._all)
 
 
 class Call(Answer[bool]):

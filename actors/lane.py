@@ -251,11 +251,10 @@ class Lane(StreamReader):
         self.thread.call_soon(self._maybe_handled)
 
     def close(self, reason: BusError) -> bool:
-        """Closed here, from any thread: what waits is not handed out any more."""
+        """Closed here, from any thread: what waits is not handed out any more. The end follows on the reader thread, see `StreamActor`."""
         if self.ended is not None:
             return False
         self._muted = True
-        self.thread.call_soon(lambda: self.end(reason))  # there, beside the peer's own end; the first reason stays
         return True
 
     def crashed(self, exc: BaseException) -> None:

@@ -10,8 +10,8 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal
 
 from actors import hosting
-from actors.actor import Close, post
-from actors.answer import Answer
+from actors.actor import Close, CloseServer, post
+from actors.answer import Answer, Tally
 from actors.broadcast import offer_to_all
 from actors.callbacks import NOBODY, Callbacks, judging
 from actors.draining import ClientDrain, Drain, cut_of
@@ -48,7 +48,7 @@ Threads = int | Literal["own"] | None
 class ServerActor(ListenerActor):
     """See the module. `make_client(actor)` makes what callbacks and reports show for a client.
 
-    The table belongs to no lock: it is a dict, changed and copied in single C calls. So is the set `_present`.
+    The table belongs to no lock: it is a dict, changed and copied in single C calls. So is `_present`.
     """
 
     keeps_alive = True
@@ -126,7 +126,7 @@ class ServerActor(ListenerActor):
         self._drains: list[Drain] = []  # that were asked for and are not over
         self._drained: dict[StreamActor, Any] = {}  # the clients there were when the first one began
         self._undrained: set[StreamActor] = set()  # those that are not through with it
-        self._present: set[StreamActor] = set()  # those whose descriptor is not closed yet; changed on the reader thread
+        self._present: dict[StreamActor, None] = {}  # those whose descriptor is not closed yet, the oldest first; of the reader thread
         self._unfinished: set[StreamActor] = set()  # those whose last callback has not run yet
         self._per_address: dict[str, int] = {}
         self._ending = False
@@ -152,11 +152,11 @@ class ServerActor(ListenerActor):
             max_size=self.max_size,
             make_lane=self._make_lane,
             ready=self._ready,
-            on_gone=lambda actor, reason: self.loop.call_soon(lambda: self._client_gone(actor, host, reason)),
+            on_gone=lambda actor, reason: self.loop.call_soon(partial(self._client_gone, actor, host, reason)),
             dedicated=self._own,
             **self._client_options(),
         )
-        self._present.add(actor)
+        self._present[actor] = None
         self._per_address[host] = self._per_address.get(host, 0) + 1
         return actor
 
@@ -198,8 +198,8 @@ class ServerActor(ListenerActor):
             callbacks=NOBODY if self._authenticate is None else judging(self._authenticate, lambda: lane, self._callbacks, LINGER),
             client=client,
             entered=enter,
-            left=lambda: self.clients.pop(actor, None),
-            finished=lambda: self._client_finished(actor),
+            left=partial(self.clients.pop, actor, None),
+            finished=partial(self._client_finished, actor),
             serial=self._serial,
             **options,
         )
@@ -215,8 +215,9 @@ class ServerActor(ListenerActor):
         log.info("%s", reason if actor.lane is None else actor.lane.ended or reason)  # what on_disconnect was told, or will be
         if self._authenticate is not None and actor.lane is not None and not actor.lane.admitted:
             self.unauthenticated += 1
-        self._present.discard(actor)
-        self._client_drained(actor)
+        self._present.pop(actor, None)
+        if self.draining:
+            self._client_drained(actor)
         left = self._per_address.get(host, 1) - 1
         if left:
             self._per_address[host] = left
@@ -275,23 +276,22 @@ class ServerActor(ListenerActor):
         return StopReport(taken and finished, tuple(cut for cut in cuts if cut is not None))
 
     def close_from_outside(self, linger: float, reason: BusError | None = None) -> Callable[[float | None], bool]:
-        taken = self._ask_to_close(list(self.clients), linger, reason)
+        taken = self._ask_to_close(self.clients.copy(), linger, reason)
         return lambda deadline: taken(deadline) and bool(self.stopped.wait(deadline))
 
-    def _ask_to_close(self, clients: Iterable[StreamActor], linger: float, reason: BusError | None) -> Callable[[float | None], bool]:
-        answer: Answer[bool] = Answer()
-        self._say_goodbye()  # `clients` is from before: who is admitted from now on is closed on the reader thread, after the next one
-        spared = frozenset(clients)
-        if not post(self.actor_ref, Close(reason or Closed(self.local_address), linger, answer, spared)):
-            answer.set(True)
-        # The port is free when the answer comes; then the clients are waited for.
-        waits = [actor.close_from_outside(linger) for actor in clients]
+    def _ask_to_close(self, clients: dict[StreamActor, Any], linger: float, reason: BusError | None) -> Callable[[float | None], bool]:
+        answer = Tally(len(clients) + 1)  # theirs, and the server's own: the port is free
+        self._say_goodbye()
+        posted = post(self.actor_ref, CloseServer(reason or Closed(self.local_address), linger, answer, clients))
         self.closing = True  # asked only now: Ctrl-C before this leaves it to the next close, or to dropping the proxy
+        waits: list[Callable[[float | None], object]] = [answer.wait] if posted else []
+        if current().host is not None or not posted:
+            # In a callback, behind which no other is to begin; or the server has ended, and clients may linger.
+            waits += [actor.close_from_outside(linger) for actor in clients]
 
         def wait(deadline: float | None) -> bool:
-            free = bool(answer.wait(deadline))
             taken = [one(deadline) for one in waits]
-            return free and all(taken)
+            return all(taken)
 
         return wait
 
@@ -313,8 +313,7 @@ class ServerActor(ListenerActor):
         if isinstance(message, Close):
             self._say_goodbye()
             self._end(message.reason)
-            for actor in self._present - message.spared:
-                actor.close_from_outside(message.linger)
+            self._close_clients(message)
             if message.answer is not None:
                 message.answer.set(True)
             self._maybe_finish()
@@ -322,6 +321,14 @@ class ServerActor(ListenerActor):
             self._drain(message)
         else:
             super().on_receive(message)
+
+    def _close_clients(self, order: Close) -> None:
+        awaited: dict[StreamActor, Any] = order.clients if isinstance(order, CloseServer) else {}
+        for actor in awaited | self._present:
+            actor.closing = True  # before it hears of it: on another thread it may be a guest who is about to be let in
+            answer = order.answer if actor in awaited else None
+            if not actor.take(Close(Closed(actor.remote_address), order.linger, answer)) and answer is not None:
+                answer.set(actor.acknowledged)
 
     def _drain(self, order: Drain) -> None:
         if self.actor_stopped.is_set():

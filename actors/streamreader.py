@@ -336,5 +336,4 @@ class StreamReader(Reader):
             return
         except OSError:
             dead = True
-        self.shut(ENDED)
         self._discarded(dead)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from actors.answer import Answer, Call
+from actors.answer import Answer, Call, Tally
 from tests.actors.engine import BOUND, in_thread, joined
 
 
@@ -41,3 +41,28 @@ def test_one_that_calls_does_so_once() -> None:
     call.set(False)
     assert call.wait(None) is True
     assert calls == [None]
+
+
+def test_several_answer_together_with_the_last_of_them() -> None:
+    tally = Tally(3)
+    tally.set(True)
+    tally.set(True)
+    assert not tally.given
+    tally.set(True)
+    assert tally.wait(monotonic()) is True
+
+
+def test_together_they_say_so_only_if_each_did() -> None:
+    for odd in range(3):
+        tally = Tally(3)
+        for number in range(3):
+            tally.set(number != odd)
+        assert tally.wait(monotonic()) is False
+
+
+def test_whoever_is_the_last_the_one_who_waits_hears_of_it() -> None:
+    tally = Tally(8)
+    waiting = in_thread(lambda: tally.wait(monotonic() + BOUND))
+    threads = [in_thread(lambda: tally.set(True)) for _ in range(8)]
+    assert all(joined(thread) for thread in (*threads, waiting))
+    assert tally.wait(monotonic()) is True
