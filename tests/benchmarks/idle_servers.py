@@ -6,6 +6,7 @@ import gc
 import os
 import socket
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +46,14 @@ def _bus_server(scheme: str, announce: Callable[[str], None], cell: Cell, **opti
 
     with wire.listen() as control, bus.serve(f"{scheme}://{HOST}:0", lambda msg, client: None, **options) as server:
         announce(f"{server.address} {wire.address_of(control)}")
-        obey(control, acts(cell, lambda: len(server.clients), lambda: bool(server.stop())))
+
+        def stop() -> bool:
+            done = bool(server.stop())
+            while server._actor._present:  # it returned when the peers' TCP had taken everything; what counts is the last descriptor
+                time.sleep(0.01)
+            return done
+
+        obey(control, acts(cell, lambda: len(server.clients), stop))
 
 
 def bus_tcp_server(announce: Callable[[str], None], cell: Cell) -> None:
