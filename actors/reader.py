@@ -224,7 +224,10 @@ class Reader:
             loan = self._lend(waiter)
             if loan is None:
                 return False
+        if loan.reading:
+            return False  # the script's signal handler, in the middle of its own read
         if self.gates & PAUSED:
+            loan.borrower = None
             self.give_back()
             return False
         mailbox: Any = self._mailbox
@@ -315,7 +318,7 @@ class Reader:
         """Read what is there now without waiting, if the calling thread is the borrower. Else the reader thread has looked already."""
         loan = self.loan
         mailbox: Any = self._mailbox
-        if loan is None or mailbox is None or loan.borrower is not current():
+        if loan is None or mailbox is None or loan.borrower is not current() or loan.reading:
             return
         try:
             if self.loan is loan and not (self.closing or mailbox.items or mailbox.ended or mailbox.returned):
@@ -323,7 +326,7 @@ class Reader:
                 self.fill()
         finally:
             loan.reading = False
-            if loan.unswept:
+            if loan.unswept or mailbox.awaited:
                 self._leave(loan)
 
     def give_back(self) -> None:

@@ -312,8 +312,10 @@ class ServerActor(ListenerActor):
     def on_receive(self, message: Any) -> None:
         if isinstance(message, Close):
             self._say_goodbye()
-            self._end(message.reason)
-            self._close_clients(message)
+            try:
+                self._end(message.reason)
+            finally:
+                self._close_clients(message)
             if message.answer is not None:
                 message.answer.set(True)
             self._maybe_finish()

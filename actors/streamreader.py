@@ -122,13 +122,13 @@ class StreamReader(Reader):
                 return item
         waiter = current()
         loan = self.loan
-        if loan is None or loan.borrower is not waiter or self._unparsed is not None or self.dirty:
+        if loan is None or loan.borrower is not waiter or loan.reading or self._unparsed is not None or self.dirty:
             return mailbox.get(deadline)
         fresh = self._fresh
         item = None
         try:
-            # While this loan is in force nobody else puts anything in. Who closes or pauses takes the borrower's name off the loan and
-            # unparks it, so these are not looked at again.
+            # While this loan is in force nobody else reads. Who closes or pauses takes the borrower's name off the loan and unparks it, so
+            # these are not looked at again.
             if self.loan is loan and not (mailbox.ended or mailbox.returned):
                 loan.reading = loan.used = True  # no call stands between that look and this
                 if waiter.wait(deadline, self.fd, READ, mailbox):

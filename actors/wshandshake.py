@@ -164,6 +164,11 @@ class Guest(WebSocketActor):
     def _enter(self) -> None:
         self.silence.expect("WebSocket handshake")
 
+    def on_receive(self, message: Any) -> None:
+        if isinstance(message, Close) and self.being_answered and self.state is State.OPEN:
+            self._respond(Response(503, "this server is stopping\n"))
+        super().on_receive(message)
+
     def _asked(self, head: bytes, rest: bytes) -> None:
         # Decided behind this turn, which still works with the framing of before.
         self.reader.shut(SPECIAL)

@@ -34,7 +34,7 @@ from adapters.nats.interest import Ask, Interest
 from adapters.nats.loop import Loop
 from adapters.nats.outgoing import Op, Outgoing
 from adapters.nats.servers import Servers
-from adapters.nats.wire import Wire
+from adapters.nats.wire import Wire, end_all
 
 __all__ = ["Transport"]
 
@@ -282,9 +282,7 @@ class Transport:
         leaving = self.loop.create_task(self._leave.wait())
         await asyncio.wait({*futures, leaving}, return_when=asyncio.FIRST_COMPLETED)
         started = [future for future in (*futures, leaving) if isinstance(future, asyncio.Task)]
-        for task in started:
-            task.cancel()
-        await asyncio.gather(*started, return_exceptions=True)
+        await end_all(started)
 
     async def _use(self, wire: Wire) -> None:
         """As long as it lasts, or until we are to leave."""
@@ -334,9 +332,7 @@ class Transport:
 
 async def _cancel_the_rest() -> None:
     left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+    await end_all(list(left))
     await asyncio.sleep(0)  # what was aborted hears of it
 
 

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from time import monotonic
 from typing import Any
 
@@ -29,7 +29,7 @@ from adapters.nats.incoming import Incoming, Parser
 from adapters.nats.loop import Loop
 from adapters.nats.servers import Servers
 
-__all__ = ["REQUIRED_INSIDES", "Wire"]
+__all__ = ["REQUIRED_INSIDES", "Wire", "end_all"]
 
 log = logging.getLogger("actorbus.nats")
 
@@ -56,6 +56,17 @@ FLUSH_SECONDS = 3600  # longer than any wait; a server that hangs is found by pi
 CANCEL_SECONDS = 0.05
 WINDOW_BYTES = 128 * 1024  # twice as much may be on its way to the server: that is what a lost connection costs
 PENDING_BYTES = 256 * 1024  # that nats-py holds before it waits for the socket; what is over it waits in our own queue, which is bounded
+
+
+async def end_all(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel them until they are over. Once is not enough: nats-py swallows a cancellation that strikes while it writes, and
+    asyncio.wait_for loses one that comes with its result (before Python 3.12).
+    """
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=CANCEL_SECONDS)
+    await asyncio.gather(*tasks, return_exceptions=True)  # looked at: asyncio need not tell that nobody did
 
 
 class Wire(Client):
@@ -146,11 +157,7 @@ class Wire(Client):
         return super()._connect_command()
 
     async def _give_up(self, connecting: asyncio.Task[None]) -> None:
-        # More than once: a cancellation that comes as the connection does is lost in asyncio.wait_for (before Python 3.12).
-        while not connecting.done():
-            connecting.cancel()
-            await asyncio.wait({connecting}, timeout=CANCEL_SECONDS)
-        await asyncio.gather(connecting, return_exceptions=True)  # looked at: asyncio need not tell that nobody did
+        await end_all([connecting])
         if self.is_connected:
             await self.close()
         elif self._loop.connection is not None:
@@ -164,9 +171,7 @@ class Wire(Client):
 
     async def end(self) -> None:
         """Nothing is left of it."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_all(list(self._tasks))
         with contextlib.suppress(Exception):
             await self.close()
 
@@ -236,7 +241,8 @@ class Wire(Client):
 
     async def _confirm(self, confirmed: asyncio.Future[None]) -> None:
         try:
-            await self.flush()
+            with contextlib.suppress(Error):  # the connection's end, which is told elsewhere
+                await self.flush()
         finally:
             if not confirmed.done():
                 confirmed.set_result(None)

@@ -45,6 +45,23 @@ def test_a_handler_that_returns_because_the_server_stops_goes_away_as_well() -> 
             conn.close()
 
 
+def test_who_waits_at_the_door_of_a_server_that_stops_is_told_so_at_once() -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def wait(request: bus.Request) -> None:
+        asked.set()
+        assert go_on.wait(WAIT)
+
+    with bus.serve("ws://127.0.0.1:0", lambda message, client: None, on_request=wait) as server, WebPeer.to(server.address) as peer:
+        peer.sock.sendall(upgrade(server.address))
+        assert asked.wait(WAIT)
+        stopping = InThread(server.stop)
+        assert peer.head().startswith(b"HTTP/1.1 503 ")
+        peer.read(1 << 20)
+        go_on.set()
+        assert stopping.result()
+
+
 def test_who_is_at_the_door_of_a_server_that_stops_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
     asked, go_on = threading.Event(), threading.Event()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count, pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from actors.topicbox import TopicBox
 from actors.topics import NO_HEADERS
 from adapters.nats import interest, outgoing, wire
 from adapters.nats.engine import NatsEngine
+from adapters.nats.loop import Loop
 from tests.bus.peers import WAIT, InThread, until
 from tests.natsserver import NatsServer
 
@@ -210,6 +213,25 @@ def test_of_a_cluster_another_server_takes_over(tmp_path: Path) -> None:
             until(topics.connected)
             engine.publish("a", b"by the other", NO_HEADERS, None, WAIT)
             assert receive(sub) == "by the other"
+
+
+def test_closing_does_not_wait_for_a_server_that_hangs_with_much_under_way(
+    own_nats_server: NatsServer, no_leaks: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = Loop.create_connection
+
+    async def connect_slowly(loop: Loop, *arguments: object, **options: object) -> Any:  # as over a slow link
+        made = await connect(loop, *arguments, **options)
+        made[0].get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+        return made
+
+    monkeypatch.setattr(Loop, "create_connection", connect_slowly)
+    with bus.open(own_nats_server.url, timeout=WAIT) as topics:
+        own_nats_server.pause()
+        with pytest.raises(bus.NotSent):
+            while True:
+                bus.publish("a", bytes(20_000), timeout=0.1)
+        assert topics.close(timeout=0.1) is False
 
 
 def test_connected_again_means_subscribed_again(tmp_path: Path) -> None:
