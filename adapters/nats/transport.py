@@ -271,6 +271,8 @@ class Transport:
         hostname = None if address in servers.addresses else servers.addresses[0].rpartition(":")[0]
         dialling = self.loop.create_task(wire.dial(deadline, name=self._name, hostname=hostname))
         await self._unless_leaving(dialling)
+        dialling.cancel()  # once: it cleans up behind itself
+        await asyncio.gather(dialling, return_exceptions=True)
         if self._leave.is_set():
             return None
         failed = dialling.exception()
@@ -278,11 +280,10 @@ class Transport:
         return failed or wire
 
     async def _unless_leaving(self, *futures: asyncio.Future[Any]) -> None:
-        """Return when one of these is done or we are to leave; those that are tasks are over then."""
+        """Return when one of these is done or we are to leave."""
         leaving = self.loop.create_task(self._leave.wait())
         await asyncio.wait({*futures, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        started = [future for future in (*futures, leaving) if isinstance(future, asyncio.Task)]
-        await end_all(started)
+        await end_all([leaving])
 
     async def _use(self, wire: Wire) -> None:
         """As long as it lasts, or until we are to leave."""
@@ -290,6 +291,7 @@ class Transport:
         self._addresses.sort(key=lambda address: address != wire.address)
         feeding = self.loop.create_task(self._feed(wire))
         await self._unless_leaving(feeding, wire.lost)
+        await end_all([feeding])
         self._addresses += [found for found in wire.neighbours() if found not in self._addresses]
         if not self._leave.is_set():
             self._lose(wire.lost.result() if wire.lost.done() else Broken(wire.url, repr(feeding.exception())))
