@@ -77,6 +77,8 @@ def refused(address: str) -> bool:
         Peer.to(address).close()
     except (ConnectionRefusedError, FileNotFoundError):
         return True
+    except ConnectionResetError:  # it closed with us at the door
+        pass
     return False
 
 
