@@ -205,6 +205,7 @@ class SocketActor(pykka.Actor):
 
     keeps_alive = False
     up = True  # whether a mailbox that has not ended has somebody who fills it
+    acknowledged = True  # after the end: whether the peer's TCP took everything; where there is none, nothing is missing
 
     def __init__(self, loop: ReaderThread, *, dedicated: bool = False) -> None:
         super().__init__()
@@ -303,7 +304,7 @@ class SocketActor(pykka.Actor):
         """Have it told to close, for `close_from_outside`. The answer is there already if it has ended."""
         answer: Answer[bool] = Answer()
         if not post(self.actor_ref, Close(reason, linger, answer)):
-            answer.set(True)
+            answer.set(self.acknowledged)
         self.closing = True  # asked only now: Ctrl-C before this leaves it to the next close, or to dropping the proxy
         return answer
 

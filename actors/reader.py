@@ -326,8 +326,7 @@ class Reader:
                 self.fill()
         finally:
             loan.reading = False
-            if loan.unswept or mailbox.awaited:
-                self._leave(loan)
+            self._leave(loan)
 
     def give_back(self) -> None:
         """Have the reader thread read from now on, unless another thread is reading this moment."""

@@ -271,10 +271,7 @@ class StreamActor(SocketActor):
         reason = reason or Closed(self.remote_address)
         self.outbox.refuse(reason)
         self.reader.input.close(reason)
-        answer: Answer[bool] = Answer()
-        if not post(self.actor_ref, Close(reason, linger, answer)):
-            answer.set(self.acknowledged)
-        self.closing = True  # asked only now: Ctrl-C before this leaves it to the next close, or to dropping the proxy
+        answer = self.ask_to_close(reason, linger)
         return lambda deadline: bool(answer.wait(deadline))
 
     def on_receive(self, message: Any) -> None:

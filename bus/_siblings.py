@@ -7,7 +7,7 @@ from os.path import dirname, realpath
 
 HOME = dirname(dirname(realpath(__file__)))
 
-# As importlib.util.find_spec, whose own imports are a hundredth of `import bus`.
+# As importlib.util.find_spec does it, which `import bus` needs for nothing else.
 _found = sys.modules.get("actors")
 if _found is not None:
     _spec = _found.__spec__
