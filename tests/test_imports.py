@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.bus.peers import run_script
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Loaded when first needed, because a script on plain TCP should not pay for them.
@@ -65,8 +67,7 @@ def test_what_a_script_does_at_exit_comes_before_our_end_and_that_of_logging_beh
         from actors import hosting
         hosting.end_last(lambda seconds: logging.getLogger("actorbus").warning("the engine ends") is None)
     """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout.splitlines() == ["bye", "the engine ends", "logging has ended"], done.stderr
+    assert run_script(code).splitlines() == ["bye", "the engine ends", "logging has ended"]
 
 
 def test_threads_that_ask_for_the_verbs_at_once_get_them() -> None:
@@ -86,8 +87,7 @@ def test_threads_that_ask_for_the_verbs_at_once_get_them() -> None:
         for thread in threads: thread.join(20)
         assert set(map(id, got)) == {id(getattr(bus, name)) for name in names}, got
     """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    run_script(code)
 
 
 def test_what_is_loaded_late_is_there() -> None:
@@ -111,5 +111,4 @@ def test_a_public_name_is_found_whenever_its_module_is_loaded() -> None:
         except AttributeError as exc:
             print(exc)
     """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (0, "module 'bus' has no attribute 'serv'\n"), done.stderr
+    assert run_script(code) == "module 'bus' has no attribute 'serv'\n"

@@ -45,39 +45,40 @@ def test_a_handler_that_returns_because_the_server_stops_goes_away_as_well() -> 
             conn.close()
 
 
+class Door:
+    """An `on_request` that thinks until it may `go_on`."""
+
+    def __init__(self) -> None:
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, request: bus.Request) -> None:
+        self.asked.set()
+        assert self.go_on.wait(WAIT)
+
+
 def test_who_waits_at_the_door_of_a_server_that_stops_is_told_so_at_once() -> None:
-    asked, go_on = threading.Event(), threading.Event()
-
-    def wait(request: bus.Request) -> None:
-        asked.set()
-        assert go_on.wait(WAIT)
-
-    with bus.serve("ws://127.0.0.1:0", lambda message, client: None, on_request=wait) as server, WebPeer.to(server.address) as peer:
+    door = Door()
+    with bus.serve("ws://127.0.0.1:0", lambda message, client: None, on_request=door) as server, WebPeer.to(server.address) as peer:
         peer.sock.sendall(upgrade(server.address))
-        assert asked.wait(WAIT)
+        assert door.asked.wait(WAIT)
         stopping = InThread(server.stop)
         assert peer.head().startswith(b"HTTP/1.1 503 ")
         peer.read(1 << 20)
-        go_on.set()
+        door.go_on.set()
         assert stopping.result()
 
 
 def test_who_is_at_the_door_of_a_server_that_stops_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
-    asked, go_on = threading.Event(), threading.Event()
-
-    def wait(request: bus.Request) -> None:
-        asked.set()
-        assert go_on.wait(WAIT)
-
-    with bus.serve("ws://127.0.0.1:0", lambda message, client: None, on_request=wait, threads=1) as server:
+    door = Door()
+    with bus.serve("ws://127.0.0.1:0", lambda message, client: None, on_request=door, threads=1) as server:
         with WebPeer.to(server.address) as peer, caplog.at_level(logging.WARNING, "actorbus"):
             peer.sock.sendall(upgrade(server.address))
-            assert asked.wait(WAIT)
+            assert door.asked.wait(WAIT)
             (loop,) = server._actor._loops
             (guest,) = server._actor._present
             with held(loop):  # so that both are decided in this order: go on, and stop
                 tasks = len(loop._tasks)
-                go_on.set()
+                door.go_on.set()
                 until(lambda: len(loop._tasks) > tasks)
                 stopping = InThread(server.stop)
                 until(lambda: guest.closing)
